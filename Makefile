@@ -1,0 +1,83 @@
+# `make help` says what there is. Everything runs without root; the tools come with the clone.
+
+SHELL         := bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO    ?= go
+TOOL  := $(GO) tool -modfile=tools/go.mod
+BIN   := bin/deputy
+DATA  := .deputy
+# Stamp the commit into the binary, but build outside a repository too, or in somebody else's.
+VCS   := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
+
+FUZZTIME     ?= 60s
+BENCHTIME    ?= 1s
+RACE_COUNT   ?= 5
+FAULT_ROUNDS ?= 20
+LONG_FUZZ    ?= 20m
+LONG_ROUNDS  ?= 300
+LONG_RACE    ?= 50
+
+# Packages whose promise is about several goroutines or several nodes at once.
+CONCURRENT := ./revocation/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
+
+.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults long clean help
+
+build: ## build ./bin/deputy
+	$(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/deputy
+
+run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
+	@exec ./$(BIN) demo --dir $(DATA)
+
+test: ## all tests with the race detector; under 5 minutes on two cores
+	$(GO) test -race ./...
+
+race: ## the concurrent packages over and over (RACE_COUNT=5) under the race detector
+	$(GO) test -race -count=$(RACE_COUNT) $(CONCURRENT)
+
+cover: ## coverage of the packages that hold the promises
+	$(GO) test -cover ./tokens/ ./revocation/ ./fsm/ ./policy/ ./cluster/ ./api/
+
+fuzz: ## every fuzz target for FUZZTIME (60s) each
+	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | \
+	while read -r dir name; do \
+		echo "== $$name in $$dir for $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s "$$dir" </dev/null; \
+	done
+
+fuzz-long: ## the same for LONG_FUZZ (20m) each
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(LONG_FUZZ)
+
+bench: build ## mint and introspection against their ceilings, and a large store; see docs/performance.md
+	./$(BIN) bench mint --self
+	./$(BIN) bench introspect --self
+	./$(BIN) bench scale --agents 100000 --delegations 1000000
+
+microbench: ## micro-benchmarks with allocations
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+lint: ## formatting, go vet, staticcheck
+	@unformatted=$$($(TOOL) gofumpt -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt does it):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+fmt: ## format what is not
+	$(TOOL) gofumpt -w .
+
+check: lint test ## what a change must pass
+
+faults: ## kill -9 of real nodes under load, joins, restarts (FAULT_ROUNDS=20)
+	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 30m -v -run . ./internal/faults/
+
+long: ## hours: faults (LONG_ROUNDS), races (LONG_RACE), fuzzing (LONG_FUZZ), scale
+	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(LONG_ROUNDS) $(GO) test -count=1 -timeout 12h -v ./internal/faults/
+	$(GO) test -race -count=$(LONG_RACE) -timeout 12h $(CONCURRENT)
+	@$(MAKE) --no-print-directory fuzz-long bench
+
+clean: ## remove ./bin and the demo's data in ./.deputy
+	rm -rf bin $(DATA)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -1,0 +1,194 @@
+// Package api is the public surface of a node: the OAuth endpoints and the admin API, over fasthttp.
+//
+// There is one route table (routes.go). The router, authentication, the OpenAPI document and the metrics are
+// all made from it, so that none of them can speak of a route that the others don't know.
+//
+// A request is served from one fsm.View, taken once, so that it sees one consistent state. Minting and
+// introspection are local and write nothing; everything else that changes state is a command, proposed at
+// the leader: a follower forwards the client's whole request, once, with the client's own credential, which
+// the leader checks again (forward.go).
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/fsm"
+	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/tokens"
+)
+
+// Proposer takes commands to the log.
+type Proposer interface {
+	// Propose commits a command through this node, which must be the leader. The outcome of Apply, including
+	// its refusal, is in the Result; the error says that the command may not have got there.
+	Propose(ctx context.Context, c fsm.Command) (fsm.Result, error)
+	IsLeader() bool
+	// Forward has the leader's ServeForwarded answer the request.
+	Forward(ctx context.Context, request []byte) (response []byte, err error)
+}
+
+// Freshness says whether this node may speak. A request notes the lease before it reads any state, and holds
+// its answer to that very lease as the last thing: one that was renewed in between proves nothing of what was
+// read before.
+type Freshness interface {
+	// Lease is the boot time at which the lease ends as it stands now, zero where there is none.
+	Lease() time.Duration
+	// Fresh returns nil while the lease that was noted has not ended, else an identity.Error with CodeNotFresh.
+	Fresh(lease time.Duration) error
+}
+
+// Cluster is what the cluster routes need of the cluster.
+type Cluster interface {
+	// Servers are the members of the Raft configuration as this node sees them.
+	Servers() []Server
+	// JoinToken spells the text that a new node joins with, around a secret of ours.
+	JoinToken(secret string) (string, error)
+	// RemoveMember takes a node out for good; it runs at the leader. By says who asked.
+	RemoveMember(ctx context.Context, id, by, reason string) (member *identity.Member, index uint64, err error)
+	// TransferLeadership hands over to a voter, or to the one furthest along where to is empty; it runs at
+	// the leader.
+	TransferLeadership(ctx context.Context, to string) error
+}
+
+// Server is one member of the Raft configuration.
+type Server struct {
+	ID       string
+	Suffrage string // voter or nonvoter
+	Leader   bool
+	Alive    bool
+	Applied  uint64 // last log index that it is known to have applied; 0 where nobody knows
+}
+
+// Limits bounds what callers may ask. The zero value is the default.
+type Limits struct {
+	RequestsPerSecond     int           // per caller; 0: no limit
+	Burst                 int           // requests that a caller may save up; 0: two seconds' worth
+	ConnectionsPerAddress int           // 0: no limit
+	Connections           int           // in all; 0: 256 Ki, as fasthttp has it
+	ReadTimeout           time.Duration // of a whole request; 0: 10 s
+	WriteTimeout          time.Duration // of a whole answer; 0: 30 s
+	IdleTimeout           time.Duration // of a connection between requests; 0: 120 s
+}
+
+// Options are what the surface is built from. All but the marked ones are needed.
+type Options struct {
+	Proposer    Proposer
+	FSM         *fsm.FSM
+	Policy      *policy.Engine
+	Minter      *tokens.Minter
+	Verifier    *tokens.Verifier
+	Revocations tokens.Checker
+	Keys        func() *tokens.Keyring
+	Freshness   Freshness
+	Cluster     Cluster
+	NodeID      string
+
+	Clock      func() time.Time      // optional: time.Now
+	Entropy    io.Reader             // optional: crypto/rand
+	Logger     *slog.Logger          // optional: nothing is logged
+	Registerer prometheus.Registerer // optional: a registry of its own
+	Limits     Limits                // optional
+	// TrustedProxies are the peers whose X-Forwarded-For is believed. Optional: none.
+	TrustedProxies []netip.Prefix
+	Version        string // optional; shown in the OpenAPI document
+}
+
+func (o *Options) validate() error {
+	missing := func(absent bool, name string) error {
+		if absent {
+			return errors.New("api: Options." + name + " is missing")
+		}
+		return nil
+	}
+	return errors.Join(
+		missing(o.Proposer == nil, "Proposer"), missing(o.FSM == nil, "FSM"), missing(o.Policy == nil, "Policy"),
+		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
+		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
+		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
+	)
+}
+
+// API serves the public surface of one node.
+type API struct {
+	Options
+	proposer   Proposer
+	logger     *slog.Logger
+	metrics    *metrics
+	limiter    *limiter // nil: no limit
+	waiting    waiters
+	routes     []Route
+	router     *router.Router
+	openapi    []byte
+	openapiTag string
+	calls      callPool
+}
+
+// New builds the surface. It starts nothing.
+func New(o Options) (*API, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Entropy == nil {
+		o.Entropy = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes()}
+	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
+	m, err := newMetrics(o.Registerer, a.routes)
+	if err != nil {
+		return nil, err
+	}
+	a.metrics = m
+	if a.openapi, err = describe(a.routes, o.Version); err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(a.openapi)
+	a.openapiTag = `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
+	a.router = a.newRouter()
+	return a, nil
+}
+
+// Handler serves every route.
+func (a *API) Handler() fasthttp.RequestHandler { return a.router.Handler }
+
+func (a *API) newRouter() *router.Router {
+	r := router.New()
+	// A redirect would have clients repeat a body, or a credential, at a path they did not mean.
+	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
+	for i := range a.routes {
+		route := &a.routes[i]
+		handler := a.serve(route)
+		r.Handle(route.Method, route.Path, handler)
+		if route.Method == fasthttp.MethodGet {
+			r.HEAD(route.Path, handler) // fasthttp leaves the body out
+		}
+	}
+	r.GlobalOPTIONS = func(ctx *fasthttp.RequestCtx) { a.serve(&routeOptions)(ctx) }
+	r.NotFound = a.serve(&routeNotFound)
+	r.MethodNotAllowed = a.serve(&routeMethodNotAllowed)
+	return r
+}
+
+// now reads the clock.
+func (a *API) now() identity.Instant { return identity.InstantOf(a.Clock()) }

@@ -1,0 +1,351 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/identity"
+)
+
+// sessionRequest is wire.SessionRequest as read by hand: this is the hot path of fleets.
+type sessionRequest struct {
+	agent, principal, reason string
+	scopes                   identity.Scopes
+	audience                 []string
+	seconds                  int64
+}
+
+func readSessionRequest(data []byte) (sessionRequest, error) {
+	var s sessionRequest
+	var seen uint8
+	r := jsonReader{data: data}
+	if r.next() == 0 {
+		return s, identity.Errorf(identity.CodeInvalid, "the request has no body").WithHint("send a JSON object")
+	}
+	text := func(to *string) error {
+		if r.null() {
+			return nil
+		}
+		value, err := r.str()
+		*to = value
+		return err
+	}
+	err := r.object(func(name []byte) (err error) {
+		var bit uint8
+		switch string(name) {
+		case "agent_id":
+			bit = 1
+			s.agent, err = r.str()
+		case "principal_user_id":
+			bit = 2
+			err = text(&s.principal)
+			if err == nil && s.principal == "" && r.data[r.pos-1] == '"' {
+				err = r.fail("is empty; leave it out, or null, for an autonomous run")
+			}
+		case "requested_scopes":
+			bit = 4
+			var names []string
+			if names, err = r.strings(identity.MaxScopes); err == nil {
+				if s.scopes, err = identity.NewScopes(names); err != nil {
+					err = r.fail("%v", err)
+				}
+			}
+		case "trigger_reason":
+			bit = 8
+			err = text(&s.reason)
+		case "max_duration_seconds":
+			bit = 16
+			if !r.null() {
+				s.seconds, err = r.integer()
+			}
+		case "audience":
+			bit = 32
+			s.audience, err = r.strings(identity.MaxApplications)
+		default:
+			return r.fail("is unknown; the fields here are agent_id, principal_user_id, requested_scopes, trigger_reason, max_duration_seconds, audience")
+		}
+		if err == nil && seen&bit != 0 {
+			return r.fail("is there twice")
+		}
+		seen |= bit
+		return err
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return s, err
+	}
+	return s, s.validate()
+}
+
+func (s *sessionRequest) validate() error {
+	switch {
+	case s.agent == "":
+		return invalidField("/agent_id", "is missing")
+	case s.seconds < 0:
+		return invalidField("/max_duration_seconds", "is %d; it must not be negative", s.seconds)
+	case len(s.reason) > identity.MaxReasonLength:
+		return invalidField("/trigger_reason", "has %d bytes; at most %d are allowed", len(s.reason), identity.MaxReasonLength)
+	}
+	if s.principal != "" {
+		if err := identity.ValidPrincipal(s.principal); err != nil {
+			return invalidField("/principal_user_id", "%v", err)
+		}
+	}
+	return nil
+}
+
+// createSession is POST /api/v1/sessions. Only where it has to make a delegation does it write anything.
+func (a *API) createSession(c *call) error {
+	if err := a.authenticateRunner(c); err != nil {
+		return err
+	}
+	if err := c.wantMedia(contentTypeJSON); err != nil {
+		return err
+	}
+	s, err := readSessionRequest(c.ctx.PostBody())
+	if err != nil {
+		return err
+	}
+	if err := c.mayRun(s.agent); err != nil {
+		return err
+	}
+	agent, ok := c.view.Agent(s.agent)
+	if !ok {
+		return notFound("agent", s.agent)
+	}
+	c.request.Agent, c.request.Credential = agent, c.caller.credential
+	c.request.Requested, c.request.Audience = s.scopes, s.audience
+	c.request.TriggerReason, c.request.MaxSeconds = s.reason, s.seconds
+	if s.principal != "" {
+		if answered, err := a.findDelegation(c, &s); answered || err != nil {
+			return err
+		}
+	}
+	if err := a.decide(c); err != nil {
+		return err
+	}
+	return a.answerSession(c, &s)
+}
+
+// authenticateRunner finds out who wants a session: a runtime by its API token, or an agent by HTTP Basic.
+func (a *API) authenticateRunner(c *call) error {
+	if scheme, _ := authorization(c.ctx); equalFold(scheme, "basic") {
+		return a.enter(c, (*call).identifyRunner)
+	}
+	return a.authorize(c)
+}
+
+// mayRun wants that the caller is the agent, or may run it.
+func (c *call) mayRun(agent string) error {
+	if c.caller.agent != nil {
+		if c.caller.agent.Name == agent {
+			return nil
+		}
+		return identity.Errorf(identity.CodeForbidden, "agent %q can't start sessions of agent %q", c.caller.agent.Name, agent)
+	}
+	if c.caller.token.MayRun(agent) {
+		return nil
+	}
+	return mayNotRun(c.caller.token, agent)
+}
+
+// findDelegation finds what the session rests on: an active delegation that covers the scopes, or, where the
+// caller may lend in the principal's name, a new one. Answered says that the response is complete.
+func (a *API) findDelegation(c *call, s *sessionRequest) (answered bool, err error) {
+	agent := c.request.Agent
+	delegation, refusal := c.view.ActiveDelegation(agent.Name, s.principal, s.scopes, c.now)
+	principal, known := c.view.Principal(s.principal)
+	if refusal == nil && !known {
+		return false, fmt.Errorf("BUG: a delegation of %q without its principal", s.principal)
+	}
+	request := s.delegation(agent)
+	if refusal == nil {
+		if c.mayRenew(s, delegation) {
+			// A session must not come to more than the delegation that it would have rested on.
+			request.MaxHops = int64(delegation.MaxHops)
+			if s.scopes == "" {
+				request.Scopes = delegation.Scopes
+			}
+			if refused, err := a.lendFor(c, &request, principal); refused == nil && err == nil {
+				return false, nil
+			}
+			// A short session is better than none.
+		}
+		c.request.Principal, c.request.Delegation = principal, delegation
+		return false, nil
+	}
+	switch {
+	case c.caller.token == nil:
+		return false, refusal
+	case refusal.Code == identity.CodeDelegationMissing, refusal.Code == identity.CodeDelegationExpired:
+	case refusal.Code == identity.CodeDelegationWithdrawn && c.caller.token.Has(identity.RoleAdmin):
+	default:
+		return false, refusal
+	}
+	if !known {
+		principal = &identity.Principal{ID: s.principal, Status: identity.StatusActive}
+	}
+	refused, err := a.lendFor(c, &request, principal)
+	if refused != nil {
+		c.settled = true
+		c.ctx.Response.SetStatusCode(refused.StatusCode())
+		c.ctx.Response.Header.SetContentTypeBytes(refused.Header.ContentType())
+		c.ctx.Response.SetBody(refused.Body())
+	}
+	return refused != nil, err
+}
+
+// mayRenew reports whether the delegation that was found leaves a session less than half the time that it could
+// have, and the caller may lend another. Without this a runtime's sessions would shrink to nothing towards the
+// end of a delegation that it once lent itself. Where consent was withdrawn once, what is left stays as it is.
+func (c *call) mayRenew(s *sessionRequest, found *identity.Delegation) bool {
+	wish := c.request.Agent.MaxSessionSeconds
+	if s.seconds > 0 {
+		wish = min(wish, s.seconds)
+	}
+	return 2*int64(found.Expires-c.now) < wish*1000 &&
+		c.caller.token != nil && !c.view.ConsentBarred(found.Agent, found.Principal)
+}
+
+// lendFor makes the delegation that a session is to rest on, unless policy would refuse the session: then
+// nothing is written. Refused is the leader's refusal of the delegation.
+func (a *API) lendFor(c *call, request *wire.DelegationRequest, principal *identity.Principal) (refused *fasthttp.Response, err error) {
+	provisional, err := c.provisional(request)
+	if err != nil {
+		return nil, err
+	}
+	c.request.Principal, c.request.Delegation = principal, &provisional
+	if err := a.decide(c); err != nil {
+		return nil, err
+	}
+	id, refused, err := a.lend(c, request)
+	if refused != nil || err != nil {
+		return refused, err
+	}
+	// The lease stays the one that the caller was looked up under; what is read from here on is newer.
+	c.view = a.FSM.View()
+	agent, alive := c.view.Agent(request.AgentID)
+	delegation, found := c.view.Delegation(id)
+	principal, known := c.view.Principal(request.PrincipalID)
+	if !found || !known || !alive {
+		return nil, identity.Errorf(identity.CodeConflict, "the delegation, its principal or its agent went away while the session was being made").
+			WithHint("try again")
+	}
+	c.request.Agent, c.request.Principal, c.request.Delegation = agent, principal, delegation
+	return nil, nil
+}
+
+// delegation is what a runtime lends for a session: its scopes, for as long as it was asked to last.
+func (s *sessionRequest) delegation(agent *identity.Agent) wire.DelegationRequest {
+	scopes, seconds := s.scopes, s.seconds
+	if scopes == "" {
+		scopes = agent.DefaultScopes
+	}
+	if seconds == 0 {
+		seconds = agent.MaxSessionSeconds
+	}
+	return wire.DelegationRequest{
+		PrincipalID: s.principal, AgentID: agent.Name, Scopes: scopes,
+		Duration: min(max(seconds, identity.MinDelegationSeconds), identity.MaxDelegationSeconds), Reason: s.reason,
+	}
+}
+
+// provisional is the delegation that the request would make.
+func (c *call) provisional(r *wire.DelegationRequest) (identity.Delegation, error) {
+	hops := r.MaxHops
+	if hops == 0 {
+		hops = identity.MaxChain
+	}
+	d := identity.Delegation{
+		ID: identity.NewID(identity.PrefixDelegation, c.now, c.entropy), Principal: r.PrincipalID, Agent: r.AgentID, Scopes: r.Scopes,
+		Created: c.now, Expires: c.now + identity.Instant(r.Duration*1000), MaxHops: uint8(hops), Status: identity.DelegationActive,
+	}
+	return d, d.Validate()
+}
+
+// lendRoute is createDelegation as the session endpoint calls it.
+var lendRoute = Route{Method: "POST", Path: "/api/v1/delegations", Name: "lend", Kind: KindWrite}
+
+// lend makes a delegation the way a client would, with the caller's own credential: here, or at the leader.
+// When it returns an id, this node has applied the delegation. Refused is a refusal of the leader's.
+func (a *API) lend(c *call, request *wire.DelegationRequest) (id string, refused *fasthttp.Response, err error) {
+	var inner fasthttp.RequestCtx
+	inner.Init(&fasthttp.Request{}, c.ctx.RemoteAddr(), nil)
+	inner.Request.Header.SetMethod(lendRoute.Method)
+	inner.Request.SetRequestURI(lendRoute.Path + "?ensure_principal=true")
+	inner.Request.Header.SetContentType(contentTypeJSON)
+	inner.Request.Header.SetBytesV(fasthttp.HeaderAuthorization, c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization))
+	inner.Request.SetBodyRaw(encodeJSON(request))
+
+	sub := a.calls.get()
+	defer a.calls.put(sub)
+	sub.ctx, sub.route, sub.id = &inner, &lendRoute, c.id
+	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
+	sub.caller, sub.identify, sub.source = c.caller, c.identify, c.source
+	if err := a.write(sub, (*API).createDelegation); err != nil {
+		return "", nil, err
+	}
+	answer := &inner.Response
+	if answer.StatusCode() != fasthttp.StatusCreated {
+		return "", answer, nil
+	}
+	var made wire.Delegation
+	if err := json.Unmarshal(answer.Body(), &made); err != nil {
+		return "", nil, fmt.Errorf("reading the delegation that was made: %w", err)
+	}
+	index, err := strconv.ParseUint(string(answer.Header.Peek(wire.HeaderIndex)), 10, 64)
+	if err != nil {
+		return "", nil, fmt.Errorf("reading the index of the delegation: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpWait)
+	defer cancel()
+	if err := a.FSM.WaitApplied(ctx, index); err != nil {
+		return "", nil, identity.Errorf(identity.CodeNotFresh, "the delegation was made, but this node has not heard of it yet").
+			WithHint("try again in a second")
+	}
+	c.setIndex(index)
+	return made.ID, nil, nil
+}
+
+// answerSession mints and answers.
+func (a *API) answerSession(c *call, s *sessionRequest) error {
+	session := c.grant.Session()
+	b := append(c.buf[:0], `{"session_id":`...)
+	b = appendJSONString(b, session.ID)
+	b = append(b, `,"access_token":"`...)
+	b, err := a.Minter.Mint(b, &c.grant)
+	if err != nil {
+		return err
+	}
+	issued, expires := session.Issued.Unix(), session.Expires.Unix()
+	b = append(b, `","token_type":"Bearer","expires_at":"`...)
+	b = identity.Instant(expires*1000).Time().AppendFormat(b, instantLayout)
+	b = append(b, `","expires_in":`...)
+	b = strconv.AppendInt(b, expires-issued, 10)
+	b = append(b, `,"scope":`...)
+	b = appendJSONString(b, session.Scopes)
+	b = append(b, `,"agent_id":`...)
+	b = appendJSONString(b, session.Actor().Agent)
+	b = append(b, `,"principal_user_id":`...)
+	if s.principal == "" {
+		b = append(b, `null`...)
+	} else {
+		b = appendJSONString(b, s.principal)
+	}
+	if session.Delegation != "" {
+		b = append(b, `,"delegation_id":`...)
+		b = appendJSONString(b, session.Delegation)
+	}
+	c.buf = append(b, '}')
+	return a.answerMint(c, fasthttp.StatusCreated)
+}
+
+// instantLayout is how identity.Instant writes itself.
+const instantLayout = "2006-01-02T15:04:05.000Z07:00"

@@ -1,0 +1,266 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/identity"
+)
+
+// object is a JSON object of the document; encoding/json writes its members sorted, so that the same table
+// always gives the same bytes.
+type object = map[string]any
+
+// describe makes the OpenAPI 3.1 document from the route table and the wire types.
+func describe(routes []Route, version string) ([]byte, error) {
+	if version == "" {
+		version = "0"
+	}
+	s := schemas{components: object{}}
+	paths := object{}
+	for i := range routes {
+		r := &routes[i]
+		item, ok := paths[r.Path].(object)
+		if !ok {
+			item = object{}
+			paths[r.Path] = item
+		}
+		item[lower(r.Method)] = s.operation(r)
+	}
+	document, err := json.Marshal(object{
+		"openapi": "3.1.0",
+		"info": object{
+			"title": "Deputy", "version": version,
+			"description": "The identity layer for AI agents: every node mints and checks signed agent tokens, and revocation is provable.",
+			"license":     object{"name": "See the LICENSE file"},
+		},
+		"paths": paths,
+		"components": object{
+			"schemas": s.components,
+			"securitySchemes": object{
+				"token":  object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "SSWS <API token>"},
+				"bearer": object{"type": "http", "scheme": "bearer", "description": "the same API token as a bearer"},
+				"client": object{"type": "http", "scheme": "basic", "description": "client_id and client_secret of an agent or application (RFC 6749 section 2.3.1)"},
+			},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+	}
+	return document, nil
+}
+
+func lower(method string) string {
+	b := []byte(method)
+	for i := range b {
+		b[i] |= 0x20
+	}
+	return string(b)
+}
+
+var pathParameter = regexp.MustCompile(`\{([a-z]+)\}`)
+
+func (s *schemas) operation(r *Route) object {
+	operation := object{
+		"operationId": r.Name, "summary": r.Summary, "responses": s.responses(r), "security": security(r),
+	}
+	if len(r.Roles) > 0 {
+		roles := []string{string(identity.RoleAdmin)}
+		for _, role := range r.Roles {
+			if role != identity.RoleAdmin {
+				roles = append(roles, string(role))
+			}
+		}
+		operation["x-deputy-roles"] = roles
+	}
+	parameters := []object{}
+	for _, match := range pathParameter.FindAllStringSubmatch(r.Path, -1) {
+		parameters = append(parameters, object{"name": match[1], "in": "path", "required": true, "schema": object{"type": "string"}})
+	}
+	for _, p := range r.Query {
+		parameters = append(parameters, object{"name": p.Name, "in": "query", "description": p.Doc, "schema": object{"type": p.Type}})
+	}
+	if r.Kind == KindWrite {
+		parameters = append(parameters, object{
+			"name": wire.HeaderIdempotencyKey, "in": "header", "schema": object{"type": "string", "maxLength": wire.MaxIdempotencyKey},
+			"description": "repeat the write safely; ignored by whatever revokes",
+		})
+	}
+	if len(parameters) > 0 {
+		operation["parameters"] = parameters
+	}
+	if r.Request != nil {
+		operation["requestBody"] = object{"required": !r.Optional, "content": s.requestContent(r)}
+	}
+	return operation
+}
+
+func (s *schemas) requestContent(r *Route) object {
+	t := reflect.TypeOf(r.Request)
+	switch r.Media {
+	case mediaMergePatch:
+		patch := object{"schema": s.patch(t)}
+		return object{mediaMergePatch: patch, contentTypeJSON: patch}
+	case mediaForm:
+		return object{mediaForm: object{"schema": s.of(t)}}
+	}
+	return object{contentTypeJSON: object{"schema": s.of(t)}}
+}
+
+func (s *schemas) responses(r *Route) object {
+	success := object{"description": "done"}
+	if r.Response != nil {
+		success["content"] = object{contentTypeJSON: object{"schema": s.of(reflect.TypeOf(r.Response))}}
+	}
+	if r.Kind == KindRead {
+		success["headers"] = object{wire.HeaderFresh: object{
+			"description": "false: this node can't vouch for its state right now, so the answer may be old; else absent",
+			"schema":      object{"type": "string", "enum": []string{"false"}},
+		}}
+	}
+	refused := object{"description": "refused; the type ends in the error's code", "content": object{
+		wire.ContentTypeProblem: object{"schema": s.of(reflect.TypeFor[wire.Problem]())},
+	}}
+	if r.speaksOAuth() {
+		refused = object{"description": "refused (RFC 6749 section 5.2)", "content": object{
+			contentTypeJSON: object{"schema": s.of(reflect.TypeFor[wire.OAuthError]())},
+		}}
+	}
+	all := object{strconv.Itoa(r.Status): success, "default": refused}
+	if r.Unchanged {
+		all["304"] = object{"description": "unchanged since the ETag in If-None-Match"}
+	}
+	return all
+}
+
+func security(r *Route) []object {
+	switch r.Kind {
+	case KindPublic:
+		return []object{}
+	case KindOAuth:
+		return []object{{"client": []string{}}, {}} // {}: client_secret_post
+	case KindMint:
+		return []object{{"token": []string{}}, {"bearer": []string{}}, {"client": []string{}}}
+	}
+	return []object{{"token": []string{}}, {"bearer": []string{}}}
+}
+
+// schemas turns Go types into JSON Schema; structs become components under their names.
+type schemas struct{ components object }
+
+// enums are the closed sets of words.
+var enums = map[reflect.Type][]string{
+	reflect.TypeFor[identity.AgentType]():        words(identity.AgentAutonomous, identity.AgentUserDelegated, identity.AgentScheduled),
+	reflect.TypeFor[identity.Status]():           words(identity.StatusActive, identity.StatusSuspended, identity.StatusDeactivated),
+	reflect.TypeFor[identity.DelegationStatus](): words(identity.DelegationActive, identity.DelegationWithdrawn),
+	reflect.TypeFor[identity.Verification]():     words(identity.VerifyOnline, identity.VerifyOffline),
+	reflect.TypeFor[identity.CredentialKind]():   words(identity.CredentialSecret),
+	reflect.TypeFor[identity.Role]():             words(identity.Roles()...),
+}
+
+func words[T ~string](values ...T) []string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = string(v)
+	}
+	return list
+}
+
+func (s *schemas) of(t reflect.Type) object {
+	switch t {
+	case scopesType:
+		return object{"type": "array", "items": object{"type": "string", "maxLength": identity.MaxScopeLength}, "maxItems": identity.MaxScopes}
+	case reflect.TypeFor[identity.Instant]():
+		return object{"type": "string", "format": "date-time"}
+	}
+	if values, closed := enums[t]; closed {
+		return object{"type": "string", "enum": values}
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return object{"type": "integer"}
+	case reflect.Uint64:
+		return object{"type": "integer", "minimum": 0}
+	case reflect.Pointer:
+		return s.of(t.Elem())
+	case reflect.Slice:
+		return object{"type": "array", "items": s.of(t.Elem())}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": s.of(t.Elem())}
+	case reflect.Interface:
+		return object{}
+	case reflect.Struct:
+		return s.reference(t)
+	}
+	panic("BUG: the document has no schema for " + t.String())
+}
+
+func (s *schemas) reference(t reflect.Type) object {
+	if _, done := s.components[t.Name()]; !done {
+		s.components[t.Name()] = object{} // a type may hold itself
+		s.components[t.Name()] = s.structure(t)
+	}
+	return object{"$ref": "#/components/schemas/" + t.Name()}
+}
+
+func (s *schemas) structure(t reflect.Type) object {
+	properties, required := object{}, []string{}
+	for _, f := range fieldsOf(t).list {
+		field := t.Field(f.index)
+		schema := s.of(field.Type)
+		if field.Type.Kind() == reflect.Pointer && !f.optional {
+			schema = orNull(schema)
+		}
+		properties[f.name] = documented(schema, f.doc)
+		if !f.optional {
+			required = append(required, f.name)
+		}
+	}
+	schema := object{"type": "object", "properties": properties}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	return schema
+}
+
+// patch is the schema of a merge patch for a request type: nothing is required, and null removes.
+func (s *schemas) patch(t reflect.Type) object {
+	name := t.Name() + "Patch"
+	if _, done := s.components[name]; !done {
+		properties := object{}
+		for _, f := range fieldsOf(t).list {
+			field := t.Field(f.index)
+			schema := s.of(field.Type)
+			if field.Type.Kind() == reflect.Struct {
+				schema = s.patch(field.Type)
+			}
+			properties[f.name] = documented(orNull(schema), f.doc)
+		}
+		s.components[name] = object{"type": "object", "properties": properties}
+	}
+	return object{"$ref": "#/components/schemas/" + name}
+}
+
+func orNull(schema object) object {
+	return object{"anyOf": []object{schema, {"type": "null"}}}
+}
+
+// documented adds a description without touching a schema that others share.
+func documented(schema object, doc string) object {
+	if doc == "" {
+		return schema
+	}
+	copied := object{"description": doc}
+	for name, value := range schema {
+		copied[name] = value
+	}
+	return copied
+}

@@ -1,0 +1,383 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/identity"
+)
+
+// Kind says how a route is served.
+type Kind uint8
+
+// Kinds of routes.
+const (
+	KindPublic Kind = iota // no authentication; charged to the address
+	KindRead               // an API token; served from this node's view
+	KindWrite              // an API token; run at the leader
+	KindMint               // an API token or an agent; local
+	KindOAuth              // an OAuth client; errors as RFC 6749 has them
+)
+
+// Param is a query parameter.
+type Param struct {
+	Name string
+	Doc  string
+	Type string // of JSON Schema: string, integer, boolean
+}
+
+// Route is one row of the table that everything is made from.
+type Route struct {
+	Method string
+	Path   string
+	Name   string // operationId
+	Kind   Kind
+	Roles  []identity.Role // any one of them; admin always may
+	Query  []Param
+	// Summary is one line of documentation.
+	Summary string
+	// Request and Response are zero values of their wire types; nil is no body.
+	Request  any
+	Response any
+	// Media is the request's media type where it isn't JSON.
+	Media string
+	// Optional says that the request may have no body.
+	Optional bool
+	// Status is that of success.
+	Status int
+	// Once says that a write is not repeated where its outcome is unknown.
+	Once bool
+	// Unchanged says that a conditional request may be answered 304.
+	Unchanged bool
+
+	handler func(*API, *call) error
+}
+
+const (
+	mediaForm       = "application/x-www-form-urlencoded"
+	mediaMergePatch = "application/merge-patch+json"
+)
+
+func (r *Route) pattern() string { return r.Method + " " + r.Path }
+
+func (r *Route) speaksOAuth() bool { return r.Kind == KindOAuth }
+
+// takes reports whether the route has a query parameter.
+func (r *Route) takes(name string) bool {
+	for i := range r.Query {
+		if r.Query[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Route) queryNames() string {
+	names := make([]string, len(r.Query))
+	for i := range r.Query {
+		names[i] = r.Query[i].Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// Who may do what. Admin may do all of it.
+var (
+	readers      = []identity.Role{identity.RoleAuditor, identity.RoleOperator, identity.RoleProvisioner}
+	provisioners = []identity.Role{identity.RoleProvisioner}
+	operators    = []identity.Role{identity.RoleOperator}
+	admins       = []identity.Role{identity.RoleAdmin}
+	auditors     = []identity.Role{identity.RoleAuditor}
+	watchers     = []identity.Role{identity.RoleAuditor, identity.RoleOperator}
+	runtimes     = []identity.Role{identity.RoleRuntime}
+	lenders      = []identity.Role{identity.RoleProvisioner, identity.RoleRuntime}
+	// stoppers may end things: whoever runs or administers may also say stop.
+	stoppers       = []identity.Role{identity.RoleOperator, identity.RoleProvisioner}
+	sessionEnders  = []identity.Role{identity.RoleOperator, identity.RoleProvisioner, identity.RoleRuntime}
+	sessionReaders = []identity.Role{identity.RoleAuditor, identity.RoleOperator, identity.RoleProvisioner, identity.RoleRuntime}
+)
+
+// Query parameters that several routes share.
+var (
+	queryWait        = Param{"wait", "committed: answer when a quorum has the change on disk", "string"}
+	queryReason      = Param{"reason", "kept with the revocation, shown to auditors", "string"}
+	queryRevoke      = Param{"revoke", "true: also end the agent's sessions, which a narrower profile leaves alone", "boolean"}
+	queryCredentials = Param{"credentials", "secret: also make a secret, shown once in the answer", "string"}
+	queryEnsure      = Param{"ensure_principal", "true: make the principal where there is none", "boolean"}
+
+	paging = []Param{
+		{"limit", "items to answer, 1 to 1000; 100 where absent", "integer"},
+		{"after", "cursor: the last id of the page before", "string"},
+	}
+	writeQuery  = []Param{queryWait}
+	reasonQuery = []Param{queryWait, queryReason}
+)
+
+// Routes returns the table.
+func Routes() []Route {
+	var table []Route
+	for _, part := range [][]Route{
+		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
+		sessionRoutes(), revocationRoutes(), clusterRoutes(),
+	} {
+		table = append(table, part...)
+	}
+	return table
+}
+
+func oauthRoutes() []Route {
+	return []Route{
+		{
+			Method: "POST", Path: "/oauth2/token", Name: "token", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenRequest{}, Response: wire.Token{}, Status: 200,
+			Summary: "Mint a token (RFC 6749: client_credentials)", handler: (*API).token,
+		},
+		{
+			Method: "POST", Path: "/oauth2/introspect", Name: "introspect", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Response: wire.Introspection{}, Status: 200,
+			Summary: "Ask whether a token is good for the calling application (RFC 7662)", handler: (*API).introspect,
+		},
+		{
+			Method: "POST", Path: "/oauth2/revoke", Name: "revokeToken", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Status: 200,
+			Summary: "Revoke a token's session (RFC 7009)", handler: (*API).revokeToken,
+		},
+		{
+			Method: "GET", Path: "/.well-known/jwks.json", Name: "jwks", Kind: KindPublic, Response: wire.JWKS{}, Status: 200, Unchanged: true,
+			Summary: "Public keys of all nodes (RFC 7517)", handler: (*API).jwks,
+		},
+		{
+			Method: "GET", Path: "/.well-known/oauth-authorization-server", Name: "metadata", Kind: KindPublic, Response: wire.Metadata{}, Status: 200,
+			Summary: "What this authorization server can do (RFC 8414)", handler: (*API).metadata,
+		},
+		{
+			Method: "GET", Path: "/openapi.json", Name: "openapi", Kind: KindPublic, Response: map[string]any{}, Status: 200, Unchanged: true,
+			Summary: "This document", handler: (*API).serveOpenAPI,
+		},
+	}
+}
+
+func agentRoutes() []Route {
+	const path = "/api/v1/agents"
+	lifecycle := func(verb, name, summary string, status identity.Status) Route {
+		return Route{
+			Method: "POST", Path: path + "/{id}/lifecycle/" + verb, Name: name, Kind: KindWrite, Roles: provisioners, Query: writeQuery,
+			Request: wire.Reason{}, Optional: true, Response: wire.AgentStatus{}, Status: 200, Summary: summary, handler: setAgentStatus(status),
+		}
+	}
+	return append([]Route{
+		{
+			Method: "POST", Path: path, Name: "createAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryCredentials},
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 201, Summary: "Create an agent", handler: (*API).createAgent,
+		},
+		{
+			Method: "GET", Path: path, Name: "listAgents", Kind: KindRead, Roles: readers, Query: paging,
+			Response: []wire.Agent{}, Status: 200, Summary: "List agents by id", handler: (*API).listAgents,
+		},
+		{
+			Method: "GET", Path: path + "/{id}", Name: "getAgent", Kind: KindRead, Roles: readers,
+			Response: wire.Agent{}, Status: 200, Summary: "Get an agent", handler: (*API).getAgent,
+		},
+		{
+			Method: "PUT", Path: path + "/{id}", Name: "replaceAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryRevoke},
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Replace what may be set of an agent", handler: (*API).replaceAgent,
+		},
+		{
+			Method: "PATCH", Path: path + "/{id}", Name: "patchAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryRevoke}, Media: mediaMergePatch,
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Change some of an agent (RFC 7396)", handler: (*API).patchAgent,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}", Name: "deleteAgent", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete an agent, its delegations and its sessions", handler: (*API).deleteAgent,
+		},
+		{
+			Method: "GET", Path: path + "/{id}/access", Name: "getAgentAccess", Kind: KindRead, Roles: readers,
+			Response: wire.Access{}, Status: 200, Summary: "What the agent may get right now, and where each scope comes from", handler: (*API).agentAccess,
+		},
+		{
+			Method: "POST", Path: path + "/{id}/revoke", Name: "revokeAgent", Kind: KindWrite, Roles: stoppers, Query: []Param{queryWait, {"dry_run", "true: only tell what it would touch", "boolean"}},
+			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "The kill switch: end every session of the agent", handler: (*API).revokeAgent,
+		},
+		lifecycle("activate", "activateAgent", "Let the agent start sessions again", identity.StatusActive),
+		lifecycle("suspend", "suspendAgent", "End the agent's sessions and let none start", identity.StatusSuspended),
+		lifecycle("deactivate", "deactivateAgent", "Take the agent out of service", identity.StatusDeactivated),
+	}, credentialRoutes(path, "Agent", ownerAgent)...)
+}
+
+func principalRoutes() []Route {
+	const path = "/api/v1/principals"
+	return []Route{
+		{
+			Method: "POST", Path: path, Name: "createPrincipal", Kind: KindWrite, Roles: provisioners, Query: writeQuery,
+			Request: wire.PrincipalRequest{}, Response: wire.Principal{}, Status: 201, Summary: "Create a principal", handler: (*API).createPrincipal,
+		},
+		{
+			Method: "GET", Path: path, Name: "listPrincipals", Kind: KindRead, Roles: readers, Query: paging,
+			Response: []wire.Principal{}, Status: 200, Summary: "List principals by id", handler: (*API).listPrincipals,
+		},
+		{
+			Method: "GET", Path: path + "/{id}", Name: "getPrincipal", Kind: KindRead, Roles: readers,
+			Response: wire.Principal{}, Status: 200, Summary: "Get a principal", handler: (*API).getPrincipal,
+		},
+		{
+			Method: "PATCH", Path: path + "/{id}", Name: "patchPrincipal", Kind: KindWrite, Roles: provisioners, Query: reasonQuery, Media: mediaMergePatch,
+			Request: wire.PrincipalUpdate{}, Response: wire.Principal{}, Status: 200, Summary: "Change some of a principal (RFC 7396)", handler: (*API).patchPrincipal,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}", Name: "deletePrincipal", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete a principal, their delegations and what rests on them", handler: (*API).deletePrincipal,
+		},
+		{
+			Method: "POST", Path: path + "/{id}/revoke", Name: "revokePrincipal", Kind: KindWrite, Roles: stoppers, Query: []Param{queryWait, {"dry_run", "true: only tell what it would touch", "boolean"}},
+			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "End everything that rests on the principal", handler: (*API).revokePrincipal,
+		},
+		{
+			Method: "GET", Path: path + "/{id}/delegations", Name: "listPrincipalDelegations", Kind: KindRead, Roles: readers, Query: append([]Param{activeParam}, paging...),
+			Response: []wire.Delegation{}, Status: 200, Summary: "List what the principal has lent", handler: (*API).principalDelegations,
+		},
+	}
+}
+
+func applicationRoutes() []Route {
+	const path = "/api/v1/applications"
+	return append([]Route{
+		{
+			Method: "POST", Path: path, Name: "createApplication", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryCredentials},
+			Request: wire.ApplicationRequest{}, Response: wire.Application{}, Status: 201, Summary: "Create an application", handler: (*API).createApplication,
+		},
+		{
+			Method: "GET", Path: path, Name: "listApplications", Kind: KindRead, Roles: readers, Query: paging,
+			Response: []wire.Application{}, Status: 200, Summary: "List applications by id", handler: (*API).listApplications,
+		},
+		{
+			Method: "GET", Path: path + "/{id}", Name: "getApplication", Kind: KindRead, Roles: readers,
+			Response: wire.Application{}, Status: 200, Summary: "Get an application", handler: (*API).getApplication,
+		},
+		{
+			Method: "PUT", Path: path + "/{id}", Name: "replaceApplication", Kind: KindWrite, Roles: provisioners, Query: writeQuery,
+			Request: wire.ApplicationRequest{}, Response: wire.Application{}, Status: 200, Summary: "Replace what may be set of an application", handler: (*API).replaceApplication,
+		},
+		{
+			Method: "PATCH", Path: path + "/{id}", Name: "patchApplication", Kind: KindWrite, Roles: provisioners, Query: writeQuery, Media: mediaMergePatch,
+			Request: wire.ApplicationRequest{}, Response: wire.Application{}, Status: 200, Summary: "Change some of an application (RFC 7396)", handler: (*API).patchApplication,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}", Name: "deleteApplication", Kind: KindWrite, Roles: provisioners, Query: writeQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete an application and its credentials", handler: (*API).deleteApplication,
+		},
+	}, credentialRoutes(path, "Application", ownerApplication)...)
+}
+
+func credentialRoutes(path, owner string, kind credentialOwner) []Route {
+	return []Route{
+		{
+			Method: "POST", Path: path + "/{id}/credentials", Name: "add" + owner + "Credential", Kind: KindWrite, Roles: provisioners, Query: writeQuery,
+			Request: wire.CredentialRequest{}, Optional: true, Response: wire.NewCredential{}, Status: 201, Summary: "Make a secret, shown once", handler: kind.add,
+		},
+		{
+			Method: "GET", Path: path + "/{id}/credentials", Name: "list" + owner + "Credentials", Kind: KindRead, Roles: readers,
+			Response: []wire.Credential{}, Status: 200, Summary: "List credentials, without their secrets", handler: kind.list,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}/credentials/{credential}", Name: "remove" + owner + "Credential", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Remove a credential and end what was minted with it", handler: kind.remove,
+		},
+	}
+}
+
+var activeParam = Param{"active", "true: only those that are neither withdrawn nor expired", "boolean"}
+
+func delegationRoutes() []Route {
+	const path = "/api/v1/delegations"
+	filters := append([]Param{{"agent", "only those of this agent", "string"}, {"principal", "only those of this principal", "string"}, activeParam}, paging...)
+	return []Route{
+		{
+			Method: "POST", Path: path, Name: "createDelegation", Kind: KindWrite, Roles: lenders, Query: []Param{queryWait, queryEnsure},
+			Request: wire.DelegationRequest{}, Response: wire.Delegation{}, Status: 201, Summary: "Lend a slice of a principal's authority to an agent; an admin's lifts a withdrawal of consent", handler: (*API).createDelegation,
+		},
+		{
+			Method: "GET", Path: path, Name: "listDelegations", Kind: KindRead, Roles: readers, Query: filters,
+			Response: []wire.Delegation{}, Status: 200, Summary: "List delegations by id", handler: (*API).listDelegations,
+		},
+		{
+			Method: "GET", Path: path + "/{id}", Name: "getDelegation", Kind: KindRead, Roles: readers,
+			Response: wire.Delegation{}, Status: 200, Summary: "Get a delegation", handler: (*API).getDelegation,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}", Name: "withdrawDelegation", Kind: KindWrite, Roles: stoppers, Query: reasonQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Withdraw consent: end the delegation and what rests on it", handler: (*API).withdrawDelegation,
+		},
+		{
+			Method: "POST", Path: "/api/v1/bulk", Name: "bulk", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryEnsure},
+			Request: wire.Bulk{}, Response: wire.BulkAnswer{}, Status: 200, Summary: "Create up to 1000 agents, principals and delegations in one write", handler: (*API).bulk,
+		},
+	}
+}
+
+func sessionRoutes() []Route {
+	const path = "/api/v1/sessions"
+	return []Route{
+		{
+			Method: "POST", Path: path, Name: "createSession", Kind: KindMint, Roles: runtimes, Request: wire.SessionRequest{}, Response: wire.Session{}, Status: 201,
+			Summary: "Start a session: by an API token with role runtime, or with the agent's own credentials (HTTP Basic)", handler: (*API).createSession,
+		},
+		{
+			Method: "GET", Path: path + "/{id}", Name: "getSession", Kind: KindRead, Roles: sessionReaders,
+			Response: wire.SessionState{}, Status: 200, Summary: "Tell whether a session was revoked", handler: (*API).getSession,
+		},
+		{
+			Method: "DELETE", Path: path + "/{id}", Name: "revokeSession", Kind: KindWrite, Roles: sessionEnders, Query: reasonQuery,
+			Response: wire.Revocation{}, Status: 200, Summary: "End a session", handler: (*API).revokeSession,
+		},
+	}
+}
+
+func revocationRoutes() []Route {
+	return []Route{
+		{
+			Method: "POST", Path: "/api/v1/revocations", Name: "revoke", Kind: KindWrite, Roles: stoppers, Query: writeQuery,
+			Request: wire.RevocationRequest{}, Response: wire.Revocation{}, Status: 200, Summary: "Stop a session, a delegation, an agent or a principal", handler: (*API).revoke,
+		},
+		{
+			Method: "GET", Path: "/api/v1/revocations", Name: "listRevocations", Kind: KindRead, Roles: watchers, Query: paging,
+			Response: []wire.RevocationRecord{}, Status: 200, Summary: "List the revocation set by handle", handler: (*API).listRevocations,
+		},
+		{
+			Method: "POST", Path: "/api/v1/tokens/explain", Name: "explainToken", Kind: KindRead, Roles: auditors,
+			Request: wire.ExplainRequest{}, Response: wire.Explanation{}, Status: 200, Summary: "Tell why a token is good or bad", handler: (*API).explain,
+		},
+	}
+}
+
+func clusterRoutes() []Route {
+	return []Route{
+		{
+			Method: "GET", Path: "/api/v1/cluster/members", Name: "listMembers", Kind: KindRead, Roles: watchers,
+			Response: []wire.Member{}, Status: 200, Summary: "List the nodes, as this one sees them", handler: (*API).listMembers,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/join-tokens", Name: "createJoinToken", Kind: KindWrite, Roles: operators, Query: writeQuery,
+			Request: wire.JoinTokenRequest{}, Optional: true, Response: wire.JoinToken{}, Status: 201, Summary: "Make a token that lets one node join, once", handler: (*API).createJoinToken,
+		},
+		{
+			Method: "DELETE", Path: "/api/v1/cluster/members/{id}", Name: "removeMember", Kind: KindWrite, Roles: operators, Query: reasonQuery,
+			Response: wire.RemovedMember{}, Status: 200, Summary: "Remove a node for good", handler: (*API).removeMember,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/transfer-leadership", Name: "transferLeadership", Kind: KindWrite, Roles: operators, Query: writeQuery, Once: true,
+			Request: wire.TransferRequest{}, Optional: true, Response: wire.Transfer{}, Status: 200, Summary: "Have another voter lead", handler: (*API).transferLeadership,
+		},
+		{
+			Method: "POST", Path: "/api/v1/api-tokens", Name: "createAPIToken", Kind: KindWrite, Roles: admins, Query: writeQuery,
+			Request: wire.APITokenRequest{}, Response: wire.APIToken{}, Status: 201, Summary: "Make an API token, shown once", handler: (*API).createAPIToken,
+		},
+		{
+			Method: "GET", Path: "/api/v1/api-tokens", Name: "listAPITokens", Kind: KindRead, Roles: auditors, Query: paging,
+			Response: []wire.APIToken{}, Status: 200, Summary: "List API tokens, without their secrets", handler: (*API).listAPITokens,
+		},
+		{
+			Method: "DELETE", Path: "/api/v1/api-tokens/{id}", Name: "deleteAPIToken", Kind: KindWrite, Roles: admins, Query: writeQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete an API token and end what was minted with it", handler: (*API).deleteAPIToken,
+		},
+		{
+			Method: "GET", Path: "/api/v1/settings", Name: "getSettings", Kind: KindRead, Roles: readers,
+			Response: wire.Settings{}, Status: 200, Summary: "What holds for the whole cluster", handler: (*API).getSettings,
+		},
+	}
+}

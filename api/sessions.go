@@ -1,0 +1,77 @@
+package api
+
+import (
+	"encoding/binary"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/fsm"
+	"github.com/deputy-id/deputy/identity"
+)
+
+// sessionStart is when a session's id says that it began: the first 48 bits of a UUIDv7 are milliseconds.
+func sessionStart(id string) (identity.Instant, error) {
+	uuid, err := identity.ParseID(identity.PrefixSession, id)
+	if err != nil {
+		return 0, err
+	}
+	return identity.Instant(binary.BigEndian.Uint64(uuid[:8]) >> 16), nil
+}
+
+func (a *API) getSession(c *call) error {
+	id, err := c.param("id")
+	if err != nil {
+		return err
+	}
+	started, err := sessionStart(id)
+	if err != nil {
+		return notFound("session", id)
+	}
+	handle := identity.SessionHandle(id)
+	state := wire.SessionState{
+		SessionID: id, StartedAt: started, EndsBy: started + identity.MaxSessionSeconds*1000,
+		Revoked: a.Revocations.Revoked(handle), Revocation: c.revocation(handle),
+	}
+	// A node that can't vouch for its state must not say that a session is still good.
+	if err := a.fresh(c); err != nil && !state.Revoked {
+		return err
+	}
+	return c.answer(fasthttp.StatusOK, state)
+}
+
+// revocation shows the replicated record of a handle, if it has one.
+func (c *call) revocation(handle identity.Handle) *wire.RevocationRecord {
+	r, ok := c.view.Revocation(handle)
+	if !ok {
+		return nil
+	}
+	shown := showRevocation(r)
+	return &shown
+}
+
+func (a *API) revokeSession(c *call) error {
+	id, err := c.param("id")
+	if err != nil {
+		return err
+	}
+	if _, err := identity.ParseID(identity.PrefixSession, id); err != nil {
+		return notFound("session", id)
+	}
+	reason, err := c.reason()
+	if err != nil {
+		return err
+	}
+	return a.deny(c, identity.SessionHandle(id), reason)
+}
+
+// deny revokes one handle and answers.
+func (a *API) deny(c *call, handle identity.Handle, reason string) error {
+	revoked, result, err := stopped[*fsm.Revoked](a, c, fsm.Revoke{Handles: []identity.Handle{handle}, Reason: reason})
+	if err != nil {
+		return err
+	}
+	return c.answer(fasthttp.StatusOK, wire.Revocation{
+		Handles: entries(revoked.Handles), Known: revoked.Known, Committed: true, Index: result.Index,
+	})
+}

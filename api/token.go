@@ -1,0 +1,128 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/fsm"
+	"github.com/deputy-id/deputy/identity"
+)
+
+const grantClientCredentials = "client_credentials"
+
+// token is POST /oauth2/token. It reads one View, writes nothing, and checks as the last thing that this node
+// may speak.
+func (a *API) token(c *call) error {
+	if err := c.readForm(); err != nil {
+		return err
+	}
+	if err := a.enter(c, (*call).identifyAgent); err != nil {
+		return err
+	}
+	form := c.ctx.PostArgs()
+	switch grant := form.PeekBytes(formGrantType); string(grant) {
+	case grantClientCredentials:
+	case "":
+		return identity.Errorf(identity.CodeInvalid, "the parameter grant_type is missing").WithHint("send grant_type=client_credentials")
+	default:
+		return &oauthRefusal{identity.Errorf(identity.CodeInvalid, "the grant type %.64q is not supported", grant).
+			WithHint("the metadata lists those that are"), "unsupported_grant_type"}
+	}
+	scopes, err := identity.ParseScopes(c.formText(formScope))
+	if err != nil {
+		return &oauthRefusal{identity.Errorf(identity.CodeInvalid, "the parameter scope %v", err), "invalid_scope"}
+	}
+	for name, value := range form.All() {
+		if (bytes.Equal(name, formAudience) || bytes.Equal(name, formResource)) && len(value) > 0 {
+			if len(c.audience) >= identity.MaxApplications {
+				return identity.Errorf(identity.CodeInvalid, "more than %d audiences were asked for", identity.MaxApplications)
+			}
+			c.audience = append(c.audience, string(value))
+		}
+	}
+	seconds, err := c.formSeconds(formMaxDuration)
+	if err != nil {
+		return err
+	}
+	c.request.Agent, c.request.Credential = c.caller.agent, c.caller.credential
+	c.request.Requested, c.request.Audience = scopes, c.audience
+	c.request.TriggerReason, c.request.MaxSeconds = c.formText(formTriggerReason), seconds
+	if len(c.request.TriggerReason) > identity.MaxReasonLength {
+		return invalidParameter("trigger_reason", "has %d bytes; at most %d are allowed", len(c.request.TriggerReason), identity.MaxReasonLength)
+	}
+	if err := a.decide(c); err != nil {
+		return err
+	}
+	b := append(c.buf[:0], `{"access_token":"`...)
+	if b, err = a.Minter.Mint(b, &c.grant); err != nil {
+		return err
+	}
+	session := c.grant.Session()
+	b = append(b, `","token_type":"Bearer","expires_in":`...)
+	b = strconv.AppendInt(b, session.Expires.Unix()-session.Issued.Unix(), 10)
+	b = append(b, `,"scope":`...)
+	b = appendJSONString(b, session.Scopes)
+	b = append(b, `,"session_id":`...)
+	b = appendJSONString(b, session.ID)
+	c.buf = append(b, '}')
+	return a.answerMint(c, fasthttp.StatusOK)
+}
+
+// formSeconds reads a whole number of seconds; absent is 0.
+func (c *call) formSeconds(name []byte) (int64, error) {
+	text := c.ctx.PostArgs().PeekBytes(name)
+	if len(text) == 0 {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(textOf(text), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, identity.Errorf(identity.CodeInvalid, "the parameter %s is %.20q; it must be a positive whole number", name, text)
+	}
+	return n, nil
+}
+
+// decide asks policy for the session that the call's request describes.
+func (a *API) decide(c *call) error {
+	if _, err := io.ReadFull(a.Entropy, c.entropy[:]); err != nil {
+		return fmt.Errorf("drawing a session id: %w", err)
+	}
+	settings := c.view.Settings()
+	c.request.Now, c.request.SessionID = c.now, identity.NewID(identity.PrefixSession, c.now, c.entropy)
+	c.request.Applications, c.request.Issuer = viewApplications{c.view}, settings.Issuer
+	c.request.OfflineTTLSeconds, c.request.SourceIP = settings.OfflineTTLSeconds, c.source
+	grant, err := a.Policy.Decide(&c.request)
+	if err != nil {
+		return err
+	}
+	c.grant = grant
+	return nil
+}
+
+// viewApplications is a View as policy wants it.
+type viewApplications struct{ *fsm.View }
+
+// answerMint sends what is in the call's buffer, if this node may still speak.
+func (a *API) answerMint(c *call, status int) error {
+	if err := a.fresh(c); err != nil {
+		return err
+	}
+	run := mintAutonomous
+	if c.request.Principal != nil {
+		run = mintDelegated
+	}
+	a.metrics.mints[run].Inc()
+	noStore(&c.ctx.Response, status)
+	c.ctx.Response.SetBody(c.buf)
+	return nil
+}
+
+// noStore prepares an answer that no cache may keep (RFC 6749 section 5.1).
+func noStore(r *fasthttp.Response, status int) {
+	r.SetStatusCode(status)
+	r.Header.SetContentTypeBytes(valueJSON)
+	r.Header.SetCanonical(headerCacheControl, valueNoStore)
+}

@@ -1,0 +1,111 @@
+package wire
+
+import "github.com/deputy-id/deputy/identity"
+
+// SessionRequest starts a session: one run of an agent, with one token.
+type SessionRequest struct {
+	AgentID         string   `json:"agent_id"`
+	PrincipalUserID *string  `json:"principal_user_id,omitempty" doc:"null or absent: an autonomous run"`
+	RequestedScopes []string `json:"requested_scopes,omitempty" doc:"absent or empty: the agent's default scopes, as far as the delegation goes"`
+	TriggerReason   string   `json:"trigger_reason,omitempty"`
+	MaxDuration     int64    `json:"max_duration_seconds,omitempty" doc:"capped by the agent's maximum and the delegation's expiry"`
+	Audience        []string `json:"audience,omitempty" doc:"application ids or audience URIs; absent: the assigned applications that own a granted scope"`
+}
+
+// Session is a session at its start, with its token.
+type Session struct {
+	SessionID       string           `json:"session_id"`
+	AccessToken     string           `json:"access_token"`
+	TokenType       string           `json:"token_type"`
+	ExpiresAt       identity.Instant `json:"expires_at"`
+	ExpiresIn       int64            `json:"expires_in" doc:"seconds"`
+	Scope           string           `json:"scope" doc:"granted scopes, separated by spaces"`
+	AgentID         string           `json:"agent_id"`
+	PrincipalUserID *string          `json:"principal_user_id" doc:"null: an autonomous run"`
+	DelegationID    string           `json:"delegation_id,omitempty"`
+}
+
+// SessionState is what any node knows of a session: sessions live in their tokens, so that is when it began
+// and whether it was revoked.
+type SessionState struct {
+	SessionID  string            `json:"session_id"`
+	StartedAt  identity.Instant  `json:"started_at" doc:"as the id says"`
+	EndsBy     identity.Instant  `json:"ends_by" doc:"no token of the session can live longer"`
+	Revoked    bool              `json:"revoked"`
+	Revocation *RevocationRecord `json:"revocation,omitempty"`
+}
+
+// RevocationRequest names exactly one thing to stop.
+type RevocationRequest struct {
+	SessionID    string `json:"session_id,omitempty"`
+	DelegationID string `json:"delegation_id,omitempty"`
+	AgentID      string `json:"agent_id,omitempty"`
+	PrincipalID  string `json:"principal_id,omitempty"`
+	Reason       string `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
+	Wait         string `json:"wait,omitempty" doc:"committed"`
+}
+
+// WaitCommitted in a request: answer when a quorum has the change on disk. WaitFenced asks for more.
+const (
+	WaitCommitted = "committed"
+	WaitFenced    = "fenced"
+)
+
+// Revocation is the answer to a revocation.
+type Revocation struct {
+	Handles   []identity.Handle `json:"handles"`
+	Known     bool              `json:"known" doc:"false: the node has not seen it; it is revoked all the same"`
+	Committed bool              `json:"committed" doc:"a quorum has it on disk"`
+	Index     uint64            `json:"index" doc:"log index of the revocation"`
+}
+
+// RevocationRecord is one entry of the revocation set.
+type RevocationRecord struct {
+	Handle    identity.Handle  `json:"handle"`
+	Reason    string           `json:"reason,omitempty"`
+	By        string           `json:"by,omitempty"`
+	RevokedAt identity.Instant `json:"revoked_at"`
+	ExpiresAt identity.Instant `json:"expires_at" doc:"no token that carries the handle outlives it"`
+	Index     uint64           `json:"index"`
+}
+
+// ExplainRequest asks why a token is good or bad.
+type ExplainRequest struct {
+	Token    string `json:"token"`
+	Audience string `json:"audience,omitempty" doc:"application id or audience URI that would be called"`
+	Scope    string `json:"scope,omitempty" doc:"scopes that would be needed, separated by spaces"`
+}
+
+// Explanation says what the verifier makes of a token.
+type Explanation struct {
+	Active  bool          `json:"active" doc:"signed, in time, and none of its handles is revoked"`
+	Allowed bool          `json:"allowed" doc:"active, and good for the audience and the scopes asked about"`
+	Reason  string        `json:"reason" doc:"what decided"`
+	Detail  string        `json:"detail,omitempty"`
+	Claims  *Claims       `json:"claims,omitempty" doc:"absent where the token can't be parsed; not to be trusted unless active"`
+	Handles []HandleState `json:"handles,omitempty"`
+}
+
+// HandleState is one reason for which the token could be dead.
+type HandleState struct {
+	Handle     identity.Handle   `json:"handle"`
+	Revoked    bool              `json:"revoked"`
+	Revocation *RevocationRecord `json:"revocation,omitempty"`
+}
+
+// Claims are a token's claims, spelled out.
+type Claims struct {
+	Issuer    string            `json:"iss"`
+	Subject   string            `json:"sub"`
+	Audience  []string          `json:"aud"`
+	ClientID  string            `json:"client_id"`
+	Scope     string            `json:"scope"`
+	IssuedAt  int64             `json:"iat"`
+	ExpiresAt int64             `json:"exp"`
+	ID        string            `json:"jti"`
+	SessionID string            `json:"sid"`
+	Actors    []string          `json:"actors" doc:"current actor first"`
+	Ancestry  []identity.Handle `json:"anc"`
+	AgentType string            `json:"agent_type"`
+	KeyID     string            `json:"kid"`
+}

@@ -1,0 +1,102 @@
+// Package wire holds what crosses the wire: the bodies of requests and answers of the public surface, one Go
+// type each, shared by the server, the Go client and the command line.
+//
+// The OpenAPI document is made from these types. Its rules: a field without `omitempty` is always present
+// in an answer and required in a request; `doc` is its description; a pointer may be null. A field may be
+// added, never renamed, and never changes its meaning.
+package wire
+
+import "github.com/deputy-id/deputy/identity"
+
+// Headers that every client should know.
+const (
+	HeaderIndex          = "X-Deputy-Index"     // answer of a write: its log index; in a request: serve state at least this new
+	HeaderFresh          = "X-Deputy-Fresh"     // answer: "false" where the node can't vouch for its state, which may be old; else absent
+	HeaderRequestID      = "X-Request-Id"       // on every answer; taken over from the request where it is sane
+	HeaderIdempotencyKey = "Idempotency-Key"    // on replicated writes: repeat safely
+	HeaderRateLimit      = "X-Rate-Limit-Limit" // requests a caller may burst
+	HeaderRateRemaining  = "X-Rate-Limit-Remaining"
+	HeaderRateReset      = "X-Rate-Limit-Reset" // Unix seconds at which the whole burst is there again
+)
+
+// ProblemType is the prefix of every problem's type; the error's code follows it.
+const ProblemType = "urn:deputy:problem:"
+
+// ContentTypeProblem is the media type of an error under /api/v1 (RFC 9457).
+const ContentTypeProblem = "application/problem+json"
+
+// Bounds of the surface, stated here because clients page and batch by them.
+const (
+	DefaultLimit  = 100     // items in a list when none is asked for
+	MaxLimit      = 1000    // items in a list
+	MaxBulkItems  = 1000    // objects in one POST /api/v1/bulk
+	MaxBodyBytes  = 1 << 20 // request body
+	MaxHeaderSize = 16 << 10
+	// MaxIdempotencyKey bounds the Idempotency-Key header, in bytes.
+	MaxIdempotencyKey = 255
+)
+
+// Problem is an error of /api/v1, as RFC 9457 has it.
+type Problem struct {
+	Type     string                `json:"type" doc:"stable URI that ends in the error's code"`
+	Title    string                `json:"title"`
+	Status   int                   `json:"status"`
+	Detail   string                `json:"detail,omitempty"`
+	Instance string                `json:"instance,omitempty" doc:"the request id, as in X-Request-Id"`
+	Hint     string                `json:"hint,omitempty" doc:"what to do next"`
+	Errors   []identity.FieldError `json:"errors,omitempty" doc:"what is wrong with single fields"`
+}
+
+// Code returns the error code at the end of the problem's type, or "" for a foreign problem.
+func (p *Problem) Code() identity.Code {
+	if len(p.Type) <= len(ProblemType) || p.Type[:len(ProblemType)] != ProblemType {
+		return ""
+	}
+	return identity.Code(p.Type[len(ProblemType):])
+}
+
+// Credential is a credential without its secret.
+type Credential struct {
+	ID        string                  `json:"id"`
+	Kind      identity.CredentialKind `json:"kind"`
+	CreatedAt identity.Instant        `json:"created_at"`
+	ExpiresAt identity.Instant        `json:"expires_at,omitempty" doc:"absent: never"`
+}
+
+// CredentialRequest asks for one more credential of an agent or an application.
+type CredentialRequest struct {
+	ExpiresAt identity.Instant `json:"expires_at,omitempty" doc:"absent: never"`
+}
+
+// NewCredential is a credential at its making: the only time its secret is shown.
+type NewCredential struct {
+	ID        string                  `json:"id"`
+	Kind      identity.CredentialKind `json:"kind"`
+	ClientID  string                  `json:"client_id" doc:"the agent's or application's id"`
+	Secret    string                  `json:"client_secret,omitempty" doc:"shown once; left out when an Idempotency-Key is replayed"`
+	CreatedAt identity.Instant        `json:"created_at"`
+	ExpiresAt identity.Instant        `json:"expires_at,omitempty" doc:"absent: never"`
+}
+
+// Deleted says what was removed.
+type Deleted struct {
+	ID string `json:"id"`
+	// Handles are what was denied along with it.
+	Handles []identity.Handle `json:"handles,omitempty" doc:"handles that were revoked along with it"`
+	Known   bool              `json:"known" doc:"false: nothing of that id was there"`
+	Index   uint64            `json:"index" doc:"log index of the deletion"`
+}
+
+// Reason is the body of a change that wants to know why.
+type Reason struct {
+	Reason string `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
+}
+
+// Settings hold for the whole cluster.
+type Settings struct {
+	ClusterID              string   `json:"cluster_id"`
+	Issuer                 string   `json:"issuer" doc:"iss of every token"`
+	ExternalURLs           []string `json:"external_urls" doc:"further URLs under which the cluster is reached"`
+	OfflineTokenTTLSeconds int64    `json:"offline_token_ttl_seconds" doc:"longest token for an application that verifies offline"`
+	LeaseMilliseconds      int64    `json:"lease_milliseconds" doc:"how long a node may speak after it proved to be fresh"`
+}

@@ -1,0 +1,56 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// TestMain lets the test binary stand in for the deputy binary where a run starts processes of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 3 || os.Args[1] != "bench" {
+		os.Exit(m.Run())
+	}
+	var err error
+	switch os.Args[2] {
+	case "ceiling-server":
+		err = ceilingProcess(os.Args[3:])
+	case "self-server":
+		err = ServeSelf(context.Background(), os.Stdin, os.Stdout)
+	default:
+		err = fmt.Errorf("unknown command %s", os.Args[2])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// ceilingProcess reads the flags that startCeilings writes.
+func ceilingProcess(args []string) error {
+	var o CeilingOptions
+	for pair := range slices.Chunk(args, 2) {
+		if len(pair) < 2 {
+			return fmt.Errorf("flag %s lacks its value", pair[0])
+		}
+		var err error
+		switch pair[0] {
+		case "--kind":
+			o.Kinds = append(o.Kinds, Ceiling(pair[1]))
+		case "--body-bytes":
+			o.BodyBytes, err = strconv.Atoi(pair[1])
+		case "--token-bytes":
+			o.TokenBytes, err = strconv.Atoi(pair[1])
+		default:
+			err = fmt.Errorf("unknown flag %s", pair[0])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ServeCeilings(context.Background(), o, os.Stdin, os.Stdout)
+}

@@ -1,0 +1,326 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/client"
+)
+
+// subject is one thing that takes its turn in every round.
+type subject struct {
+	name      string
+	ceiling   Ceiling // "" for what is measured
+	generator *generator
+	pid       int // 0 where the server isn't a child of the run
+	warmUp    *sample
+	total     *sample
+	rates     []float64 // of each round
+}
+
+// layout says which CPUs serve and which generate. Nothing is pinned where either is empty.
+type layout struct {
+	server    []int
+	generator []int
+}
+
+func (l layout) pinned() bool { return len(l.server) > 0 }
+
+// plan gives the server one core of its own, the last one, as interrupts favour the first, and the generator
+// all the others. With a single core, or for nodes that run elsewhere, nothing is pinned.
+func plan(self bool) (layout, error) {
+	cpus, err := allowedCPUs()
+	if err != nil || !self || len(cpus) < 2 {
+		return layout{}, err
+	}
+	last := len(cpus) - 1
+	return layout{server: cpus[last:], generator: cpus[:last]}, nil
+}
+
+// Run measures a workload and its ceilings, and cleans up after itself. Where only the cleaning up fails, it
+// returns the report as well as the error.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	cpus, err := plan(o.Client == nil)
+	if err != nil {
+		return nil, err
+	}
+	r := run{Options: o, cpus: cpus}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	restore, err := r.pin()
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
+	if err := r.measure(ctx); err != nil {
+		return nil, err
+	}
+	return r.report(), nil
+}
+
+// run is one benchmark under way.
+type run struct {
+	Options
+	cpus     layout
+	self     *process
+	ops      string // ops listener of self
+	ceilings *ceilingServer
+	fixture  *fixture
+	subjects []*subject // what is measured first
+	signRate []float64
+	shape    shape
+}
+
+// shape is the size of one exchange with the measured server, which the ceilings copy.
+type shape struct {
+	Request  int `json:"request_bytes"`
+	Response int `json:"response_bytes"` // with the head
+	Body     int `json:"body_bytes"`
+	Token    int `json:"token_bytes"`
+}
+
+// prepare brings up what is missing, makes the fixture and looks at one exchange.
+func (r *run) prepare(ctx context.Context) error {
+	if r.Client == nil {
+		if err := r.startSelf(ctx); err != nil {
+			return err
+		}
+	}
+	nodes, err := nodeAddresses(r.Client)
+	if err != nil {
+		return err
+	}
+	if r.fixture, err = newFixture(ctx, r.Client); err != nil {
+		return err
+	}
+	count := 1
+	if r.Workload == WorkloadIntrospect {
+		count = r.WarmTokens
+	}
+	r.Logger.Info("minting tokens to begin with", "count", count)
+	minted, err := r.fixture.mint(ctx, count)
+	if err != nil {
+		return err
+	}
+	measured := target{requests: [][]byte{r.fixture.mintRequest()}, expect: []byte(`"access_token"`)}
+	kinds := []Ceiling{CeilingEmpty, CeilingSign}
+	if r.Workload == WorkloadIntrospect {
+		measured = target{expect: []byte(`"active":true`)}
+		for _, token := range minted {
+			measured.requests = append(measured.requests, r.fixture.introspectRequest(token))
+		}
+		kinds = []Ceiling{CeilingEmpty, CeilingLookup}
+	}
+	measured.addresses = nodes
+	if err := r.probe(ctx, measured, len(minted[0])); err != nil {
+		return err
+	}
+	r.Logger.Info("starting the ceilings", "body_bytes", r.shape.Body, "token_bytes", r.shape.Token)
+	sizes := CeilingOptions{Kinds: kinds, BodyBytes: r.shape.Body, TokenBytes: r.shape.Token}
+	if r.ceilings, err = startCeilings(ctx, r.Binary, sizes, minted, r.cpus.server, r.Stderr); err != nil {
+		return err
+	}
+	pid := 0
+	if r.self != nil {
+		pid = r.self.pid()
+	}
+	if err := r.add(string(r.Workload), "", measured, pid); err != nil {
+		return err
+	}
+	for _, kind := range kinds {
+		ceiling := target{addresses: []string{r.ceilings.addresses[kind]}, requests: measured.requests}
+		if err := r.add("ceiling: "+ceilingTitles[kind], kind, ceiling, r.ceilings.pid()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ceilingTitles are how reports call the ceilings.
+var ceilingTitles = map[Ceiling]string{
+	CeilingEmpty:  "empty handler",
+	CeilingSign:   "handler + sign",
+	CeilingLookup: "handler + cached lookup",
+}
+
+func (r *run) startSelf(ctx context.Context) error {
+	r.Logger.Info("starting a server of its own", "cpus", r.cpus.server)
+	var err error
+	if r.self, err = start(ctx, r.Binary, []string{"bench", "self-server"}, r.cpus.server, nil, r.Stderr); err != nil {
+		return err
+	}
+	var address selfAddress
+	if err := firstLine(r.self.stdout, &address); err != nil {
+		return fmt.Errorf("the server did not come up: %w", err)
+	}
+	r.ops = address.Ops
+	r.Client, err = client.New(client.Options{Addresses: []string{address.Public}, Token: address.Token, UserAgent: "deputy-bench"})
+	return err
+}
+
+// probe makes one exchange, so that the ceilings can answer as many bytes, and so that a server that refuses
+// the load is found out before it is measured.
+func (r *run) probe(ctx context.Context, t target, tokenBytes int) error {
+	c, err := dial(ctx, t.addresses[0])
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.until(time.Now().Add(grace)); err != nil {
+		return fmt.Errorf("probing %s: %w", t.addresses[0], err)
+	}
+	status, body, err := c.exchange(t.requests[0])
+	if err != nil {
+		return fmt.Errorf("probing %s: %w", t.addresses[0], err)
+	}
+	if status != 200 || !bytes.Contains(body, t.expect) {
+		var refusal wire.OAuthError
+		_ = json.Unmarshal(body, &refusal) // for the message only
+		return fmt.Errorf("probing %s: answered %d %s %s", t.addresses[0], status, refusal.Error, refusal.Description)
+	}
+	r.shape = shape{Request: len(t.requests[0]), Response: c.answer.size, Body: len(body), Token: tokenBytes}
+	return nil
+}
+
+func (r *run) add(name string, kind Ceiling, t target, pid int) error {
+	g, err := newGenerator(t, r.Concurrency)
+	if err != nil {
+		return err
+	}
+	r.subjects = append(r.subjects, &subject{name: name, ceiling: kind, generator: g, pid: pid, total: newSample()})
+	return nil
+}
+
+// pin keeps this process off the measured core, as far as it is to be pinned at all. The function it returns
+// undoes that.
+func (r *run) pin() (restore func(), err error) {
+	if !r.cpus.pinned() {
+		return func() {}, nil
+	}
+	if err := pinSelf(r.cpus.generator); err != nil {
+		return nil, err
+	}
+	before := runtime.GOMAXPROCS(len(r.cpus.generator))
+	return func() {
+		runtime.GOMAXPROCS(before)
+		// Failing would only leave this process on fewer CPUs than it might have.
+		_ = pinSelf(append(r.cpus.generator, r.cpus.server...))
+	}, nil
+}
+
+// measure warms every subject up and then lets them take turns. The order rotates, so that none always comes
+// after the same other one.
+func (r *run) measure(ctx context.Context) error {
+	for _, s := range r.subjects {
+		r.Logger.Info("warming up", "subject", s.name)
+		var err error
+		if s.warmUp, err = r.turn(ctx, s, r.WarmUp); err != nil {
+			return err
+		}
+	}
+	profiled := r.profile(ctx)
+	round := r.Duration / time.Duration(r.Rounds)
+	r.Logger.Info("measuring", "rounds", r.Rounds, "about", r.Duration*time.Duration(len(r.subjects)))
+	for n := range r.Rounds {
+		for i := range r.subjects {
+			s := r.subjects[(n+i)%len(r.subjects)]
+			result, err := r.turn(ctx, s, round)
+			if err != nil {
+				return err
+			}
+			s.rates = append(s.rates, result.rate())
+			s.total.add(result)
+		}
+		if r.Workload == WorkloadMint {
+			rate, err := r.ceilings.signRate(ctx, round/2)
+			if err != nil {
+				return err
+			}
+			r.signRate = append(r.signRate, rate)
+		}
+		r.Logger.Debug("round done", "round", n+1, "of", r.Rounds, "ratio", r.ratios()[n])
+	}
+	return <-profiled
+}
+
+func (r *run) turn(ctx context.Context, s *subject, duration time.Duration) (*sample, error) {
+	before := r.cpuOf(s)
+	result, err := s.generator.run(ctx, duration)
+	if err != nil {
+		return nil, fmt.Errorf("loading %s: %w", s.name, err)
+	}
+	result.serverCPU = r.cpuOf(s) - before
+	return result, nil
+}
+
+func (r *run) cpuOf(s *subject) time.Duration {
+	if s.pid == 0 {
+		return 0
+	}
+	return processCPU(s.pid)
+}
+
+// ratios are, round by round, what was measured to the ceiling that the target speaks of: the last subject.
+func (r *run) ratios() []float64 {
+	measured, ceiling := r.subjects[0].rates, r.subjects[len(r.subjects)-1].rates
+	ratios := make([]float64, len(ceiling))
+	for i := range ratios {
+		if ceiling[i] > 0 && i < len(measured) {
+			ratios[i] = measured[i] / ceiling[i]
+		}
+	}
+	return ratios
+}
+
+// close ends and removes all that prepare made.
+func (r *run) close() error {
+	for _, s := range r.subjects {
+		s.generator.close()
+	}
+	if r.ceilings != nil {
+		r.ceilings.stop()
+	}
+	var err error
+	if r.self != nil {
+		r.self.stop() // and with it whatever was made there
+	} else if r.fixture != nil {
+		err = r.fixture.remove(context.Background()) // bounded by itself; also after an interrupt
+	}
+	return err
+}
+
+// signRate asks the ceilings' process to sign for so long with nothing else to do.
+func (s *ceilingServer) signRate(ctx context.Context, duration time.Duration) (float64, error) {
+	c, err := dial(ctx, s.addresses[CeilingEmpty])
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	duration = min(duration, longestSignRate)
+	if err := c.until(time.Now().Add(duration + grace)); err != nil {
+		return 0, fmt.Errorf("measuring the bare signature: %w", err)
+	}
+	request := fmt.Sprintf("GET %s?ms=%d HTTP/1.1\r\nHost: ceiling.invalid\r\n\r\n", signRatePath, duration.Milliseconds())
+	status, body, err := c.exchange([]byte(request))
+	if err != nil {
+		return 0, fmt.Errorf("measuring the bare signature: %w", err)
+	}
+	rate, err := strconv.ParseFloat(string(body), 64)
+	if status != 200 || err != nil {
+		return 0, fmt.Errorf("measuring the bare signature: answered %d", status)
+	}
+	return rate, nil
+}

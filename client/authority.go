@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/deputy-id/deputy/api/wire"
+)
+
+const (
+	delegationsPath = "/api/v1/delegations"
+	sessionsPath    = "/api/v1/sessions"
+	revocationsPath = "/api/v1/revocations"
+	apiTokensPath   = "/api/v1/api-tokens"
+)
+
+// CreateDelegation lends an agent a slice of a principal's authority. The body is a *wire.DelegationRequest,
+// or a json.RawMessage. With ensurePrincipal the principal is made where there is none.
+func (c *Client) CreateDelegation(ctx context.Context, body any, ensurePrincipal bool) (*wire.Delegation, error) {
+	return write[wire.Delegation](ctx, c, http.MethodPost, delegationsPath, flagQuery("ensure_principal", ensurePrincipal), body)
+}
+
+// Delegation reads one delegation.
+func (c *Client) Delegation(ctx context.Context, id string) (*wire.Delegation, error) {
+	return get[wire.Delegation](ctx, c, at(delegationsPath, id))
+}
+
+// DelegationFilter narrows a list of delegations; empty fields match all.
+type DelegationFilter struct {
+	Agent     string
+	Principal string
+	Active    bool // only those that may be used now
+}
+
+// Delegations lists delegations.
+func (c *Client) Delegations(ctx context.Context, f DelegationFilter, l List) (*Page[wire.Delegation], error) {
+	query := l.query()
+	if f.Agent != "" {
+		query.Set("agent", f.Agent)
+	}
+	if f.Principal != "" {
+		query.Set("principal", f.Principal)
+	}
+	if f.Active {
+		query.Set("active", "true")
+	}
+	return page[wire.Delegation](ctx, c, delegationsPath, query)
+}
+
+// WithdrawDelegation takes consent back: every token that rests on the delegation ends.
+func (c *Client) WithdrawDelegation(ctx context.Context, id, reason string) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(delegationsPath, id), reasonQuery(reason), nil)
+}
+
+// CreateSession starts a session. The body is a *wire.SessionRequest, or a json.RawMessage. Credentials,
+// where given, are the agent's own; otherwise the API token's role decides.
+//
+// A lost answer is asked for again: the token that was lost with it is known to nobody and ends by itself.
+func (c *Client) CreateSession(ctx context.Context, body any, agent *Credentials) (*wire.Session, error) {
+	out := new(wire.Session)
+	_, err := c.Do(ctx, &Request{
+		Method: http.MethodPost, Path: sessionsPath, Body: body, Credentials: agent, Repeatable: true,
+	}, out)
+	return orNil(out, err)
+}
+
+// Session says when a session began and whether it was revoked.
+func (c *Client) Session(ctx context.Context, id string) (*wire.SessionState, error) {
+	return get[wire.SessionState](ctx, c, at(sessionsPath, id))
+}
+
+// EndSession revokes a session: its token is dead at every node.
+func (c *Client) EndSession(ctx context.Context, id, reason string) (*wire.Revocation, error) {
+	out := new(wire.Revocation)
+	_, err := c.Do(ctx, &Request{Method: http.MethodDelete, Path: at(sessionsPath, id), Query: reasonQuery(reason)}, out)
+	return orNil(out, err)
+}
+
+// Revoke stops one session, delegation, agent or principal. The body is a *wire.RevocationRequest, or a
+// json.RawMessage. It never carries an idempotency key: nothing may suppress a revocation.
+func (c *Client) Revoke(ctx context.Context, body any) (*wire.Revocation, error) {
+	return repeat[wire.Revocation](ctx, c, revocationsPath, nil, body)
+}
+
+// Revocations lists the revocation set.
+func (c *Client) Revocations(ctx context.Context, l List) (*Page[wire.RevocationRecord], error) {
+	return page[wire.RevocationRecord](ctx, c, revocationsPath, l.query())
+}
+
+// Explain asks why a token is good or bad.
+func (c *Client) Explain(ctx context.Context, r wire.ExplainRequest) (*wire.Explanation, error) {
+	return repeat[wire.Explanation](ctx, c, "/api/v1/tokens/explain", nil, r)
+}
+
+// CreateAPIToken makes an API token, whose text is in the answer, once. The body is a
+// *wire.APITokenRequest, or a json.RawMessage.
+func (c *Client) CreateAPIToken(ctx context.Context, body any) (*wire.APIToken, error) {
+	return write[wire.APIToken](ctx, c, http.MethodPost, apiTokensPath, nil, body)
+}
+
+// APITokens lists API tokens, without their text.
+func (c *Client) APITokens(ctx context.Context, l List) (*Page[wire.APIToken], error) {
+	return page[wire.APIToken](ctx, c, apiTokensPath, l.query())
+}
+
+// DeleteAPIToken ends an API token.
+func (c *Client) DeleteAPIToken(ctx context.Context, id string) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(apiTokensPath, id), nil, nil)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/client"
+)
+
+// credentialOwner is whose credentials a group of commands is about: agents and applications have the same.
+type credentialOwner struct {
+	noun     string
+	example  string
+	complete func(*app) cobra.CompletionFunc
+	create   func(*client.Client, context.Context, string, wire.CredentialRequest) (*wire.NewCredential, error)
+	list     func(*client.Client, context.Context, string) (*client.Page[wire.Credential], error)
+	revoke   func(c *client.Client, ctx context.Context, name, id, reason string) (*wire.Deleted, error)
+}
+
+var (
+	ofAgents = credentialOwner{
+		noun: "agent", example: "support-triage-agent", complete: (*app).completeAgents,
+		create: (*client.Client).CreateAgentCredential, list: (*client.Client).AgentCredentials, revoke: (*client.Client).RevokeAgentCredential,
+	}
+	ofApplications = credentialOwner{
+		noun: "application", example: "zendesk", complete: (*app).completeApplications,
+		create: (*client.Client).CreateApplicationCredential, list: (*client.Client).ApplicationCredentials, revoke: (*client.Client).RevokeApplicationCredential,
+	}
+)
+
+func (a *app) credentialCommand(o credentialOwner) *cobra.Command {
+	return group(&cobra.Command{
+		Use:     "credential",
+		Aliases: []string{"credentials"},
+		Short:   "The " + o.noun + "'s own credentials",
+	}, a.credentialCreate(o), a.credentialList(o), a.credentialRevoke(o))
+}
+
+func (a *app) credentialCreate(o credentialOwner) *cobra.Command {
+	var expiresIn time.Duration
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make one more credential and show its secret, once",
+		Example: "  deputy " + o.noun + " credential create " + o.example + " --expires-in 2160h\n" +
+			"  deputy " + o.noun + " credential create " + o.example + " -o json | jq -r .client_secret > secret",
+		Args:              exactly("the " + o.noun + "'s name"),
+		ValidArgsFunction: o.complete(a),
+		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
+			expires, err := a.expiry(expiresIn)
+			if err != nil {
+				return err
+			}
+			credential, err := o.create(c, ctx, args[0], wire.CredentialRequest{ExpiresAt: expires})
+			if err != nil {
+				return err
+			}
+			return a.show(credential, func(s *sheet) { s.newCredential(credential) })
+		}),
+	}
+	cmd.Flags().DurationVar(&expiresIn, "expires-in", 0, "end by itself after this long (default: never)")
+	return cmd
+}
+
+func (a *app) credentialList(o credentialOwner) *cobra.Command {
+	return &cobra.Command{
+		Use:               "list NAME",
+		Short:             "List credentials, without their secrets",
+		Example:           "  deputy " + o.noun + " credential list " + o.example,
+		Args:              exactly("the " + o.noun + "'s name"),
+		ValidArgsFunction: o.complete(a),
+		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
+			p, err := o.list(c, ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return showPage(a, p, "ID KIND CREATED EXPIRES", func(s *sheet, r *wire.Credential) {
+				s.row(r.ID, string(r.Kind), s.when(r.CreatedAt), s.when(r.ExpiresAt))
+			})
+		}),
+	}
+}
+
+func (a *app) credentialRevoke(o credentialOwner) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:               "revoke NAME CREDENTIAL",
+		Short:             "Remove a credential and end every token that was asked for with it",
+		Example:           "  deputy " + o.noun + " credential revoke " + o.example + " crd_01ks8n1x5b5e5fh2wwt0rrnq7a --reason leaked",
+		Args:              exactly("the "+o.noun+"'s name", "the credential's id"),
+		ValidArgsFunction: o.complete(a),
+		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
+			deleted, err := o.revoke(c, ctx, args[0], args[1], reason)
+			if err != nil {
+				return err
+			}
+			return a.showDeleted(deleted)
+		}),
+	}
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+func (s *sheet) credentials(list []wire.Credential) {
+	for _, c := range list {
+		line := c.ID + " " + string(c.Kind) + ", made " + s.when(c.CreatedAt)
+		if !c.ExpiresAt.IsZero() {
+			line += ", ends " + s.when(c.ExpiresAt)
+		}
+		s.field("Credential", line)
+	}
+}
+
+func (s *sheet) newCredential(c *wire.NewCredential) {
+	if c == nil {
+		return
+	}
+	s.field("New credential", c.ID)
+	s.field("Client id", c.ClientID)
+	s.field("Expires", s.when(c.ExpiresAt))
+	if c.Secret == "" {
+		// The first answer was lost on the way and the node never tells a secret twice.
+		s.field("Client secret", "lost with a broken connection; revoke this credential and make another")
+		return
+	}
+	s.field("Client secret", c.Secret)
+	s.field("Keep it", "it is shown only now")
+}
+
+func (a *app) showDeleted(d *wire.Deleted) error {
+	return a.show(d, func(s *sheet) {
+		s.field("Deleted", d.ID)
+		s.field("Revoked", joined(d.Handles))
+		if !d.Known {
+			s.field("Note", "nothing of that id was there; it is revoked all the same")
+		}
+	})
+}
+
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "kept with the revocation, for auditors")
+}
+
+func count(n int) string { return strconv.Itoa(n) }
+
+func commas(items []string) string { return strings.Join(items, ", ") }

@@ -1,0 +1,214 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// benchDelegations is how many delegations the benchmarks lay out; a tenth as many agents and principals.
+func benchDelegations(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv("DEPUTY_BENCH_DELEGATIONS")
+	if text == "" {
+		return 100_000
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(b, err)
+	return n
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func (m *machine) entry(b Body) *raft.Log {
+	data, err := Encode(Command{Time: m.now, By: "tok_bench", Body: b})
+	require.NoError(m.t, err)
+	m.index++
+	return &raft.Log{Index: m.index, Type: raft.LogCommand, Data: data}
+}
+
+// bulk applies bodies in batches of MaxBatch.
+func (m *machine) bulk(n int, body func(i int) Body) {
+	for i := 0; i < n; i += MaxBatch {
+		var batch Batch
+		for j := i; j < min(n, i+MaxBatch); j++ {
+			batch.Bodies = append(batch.Bodies, body(j))
+		}
+		for _, r := range m.fsm.Apply(m.entry(batch)).(Result).Value.([]Result) {
+			require.Nil(m.t, r.Err)
+		}
+	}
+}
+
+func benchAgent(i int) Body {
+	a := testAgent(fmt.Sprintf("agent-%07d", i))
+	a.Credentials = []identity.Credential{{ID: testID(identity.PrefixCredential, uint64(i)), Kind: identity.CredentialSecret, Hash: secret(i)}}
+	return CreateAgent{a}
+}
+
+func benchPrincipal(i int) Body {
+	return CreatePrincipal{identity.Principal{ID: fmt.Sprintf("user-%07d@company.example", i)}}
+}
+
+// benchDelegation spreads delegations over agents and principals, each with a reason of its own.
+func benchDelegation(i, n int) Body {
+	tenth := max(1, n/10)
+	d := testDelegation(uint64(i)*0x9e3779b97f4a7c15>>2, fmt.Sprintf("user-%07d@company.example", i%tenth), fmt.Sprintf("agent-%07d", (i*7919)%tenth))
+	d.Reason = fmt.Sprintf("ticket %d", i)
+	d.Expires = d.Expires.Add(time.Duration(i%3600) * time.Second)
+	return CreateDelegation{Delegation: d}
+}
+
+// laidOut returns a machine with n delegations.
+func laidOut(b *testing.B, n int) *machine {
+	b.Helper()
+	m := newMachine(b)
+	m.bulk(max(1, n/10), benchAgent)
+	m.bulk(max(1, n/10), benchPrincipal)
+	m.bulk(n, func(i int) Body { return benchDelegation(i, n) })
+	return m
+}
+
+func BenchmarkScale(b *testing.B) {
+	n := benchDelegations(b)
+	for b.Loop() {
+		m := newMachine(b)
+		start := heap()
+		m.bulk(max(1, n/10), benchAgent)
+		agents := heap()
+		m.bulk(max(1, n/10), benchPrincipal)
+		principals := heap()
+		began := time.Now()
+		m.bulk(n, func(i int) Body { return benchDelegation(i, n) })
+		took := time.Since(began)
+		delegations := heap()
+		b.ReportMetric(float64(agents-start)/float64(max(1, n/10)), "B/agent")
+		b.ReportMetric(float64(principals-agents)/float64(max(1, n/10)), "B/principal")
+		b.ReportMetric(float64(delegations-principals)/float64(n), "B/delegation")
+		b.ReportMetric(float64(n)/took.Seconds(), "delegations/s")
+
+		began = time.Now()
+		s, err := m.fsm.Snapshot()
+		require.NoError(b, err)
+		b.ReportMetric(float64(time.Since(began).Microseconds()), "µs/snapshot-call")
+		began = time.Now()
+		sink := new(memorySink)
+		require.NoError(b, s.Persist(sink))
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/persist")
+		b.ReportMetric(float64(sink.Len())/float64(n), "snapshot-B/delegation")
+		other := newMachine(b)
+		began = time.Now()
+		require.NoError(b, other.fsm.Restore(io.NopCloser(bytes.NewReader(sink.Bytes()))))
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/restore")
+		runtime.KeepAlive(m)
+		runtime.KeepAlive(other)
+	}
+}
+
+func BenchmarkApplySingle(b *testing.B) {
+	const n = 20_000
+	m := laidOut(b, n)
+	i := n
+	b.ReportAllocs()
+	for b.Loop() {
+		m.fsm.Apply(m.entry(KillAgent{Name: fmt.Sprintf("agent-%07d", i%(n/10)), KeepActive: true}))
+		i++
+	}
+}
+
+func BenchmarkApplyDelegationSingle(b *testing.B) { benchmarkApply(b, 1) }
+func BenchmarkApplyDelegation512(b *testing.B)    { benchmarkApply(b, 512) }
+
+// benchmarkApply leaves the encoding out, which is the proposer's work.
+func benchmarkApply(b *testing.B, size int) {
+	n := benchDelegations(b)
+	m := laidOut(b, n)
+	next := n
+	b.ReportAllocs()
+	applied := 0
+	for b.Loop() {
+		b.StopTimer()
+		entries := make([]*raft.Log, size)
+		for j := range entries {
+			d := benchDelegation(next, n).(CreateDelegation)
+			d.Delegation.Principal = fmt.Sprintf("new-%d@company.example", next)
+			d.EnsurePrincipal = true
+			entries[j] = m.entry(d)
+			next++
+		}
+		b.StartTimer()
+		for _, r := range m.fsm.ApplyBatch(entries) {
+			if err := r.(Result).Err; err != nil {
+				b.Fatal(err)
+			}
+		}
+		applied += size
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(applied), "ns/command")
+}
+
+func BenchmarkDecode(b *testing.B) {
+	m := newMachine(b)
+	entry := m.entry(benchDelegation(1, 10)).Data
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(entry); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkView(b *testing.B) {
+	n := benchDelegations(b)
+	m := laidOut(b, n)
+	must1[*identity.APIToken](m, apiToken(1, identity.RoleAdmin))
+	names := make([]string, 1024)
+	for i := range names {
+		names[i] = fmt.Sprintf("agent-%07d", i*97%(n/10))
+	}
+	v := m.fsm.View()
+	b.Run("agent", func(b *testing.B) {
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			if _, ok := v.Agent(names[i%1024]); !ok {
+				b.Fatal("missing")
+			}
+			i++
+		}
+	})
+	b.Run("api-token-by-hash", func(b *testing.B) {
+		hash := [32]byte(secret(1))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, ok := v.APITokenByHash(hash); !ok {
+				b.Fatal("missing")
+			}
+		}
+	})
+	b.Run("active-delegation", func(b *testing.B) {
+		d := benchDelegation(4711, n).(CreateDelegation).Delegation
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := v.ActiveDelegation(d.Agent, d.Principal, "gmail.read", epoch); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

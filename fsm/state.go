@@ -1,0 +1,233 @@
+package fsm
+
+import (
+	"math"
+	"time"
+	"unique"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/revocation"
+)
+
+// Bounds of the small tables, checked where a row is added (CodeLimitReached).
+const (
+	MaxAPITokens   = 10_000
+	MaxJoinTokens  = 1000
+	MaxMembers     = 10_000 // ever: the removed ones are kept, so that their ids are never used again
+	MaxSigningKeys = 10_000
+	maxRows        = math.MaxInt // a list without a bound of its own
+
+	// MaxPairDelegations bounds the active delegations from one principal to one agent, as the mint path may
+	// have to look at each of them to find one that covers the scopes asked for.
+	MaxPairDelegations = 256
+)
+
+const (
+	// verifyLeeway and maxSkew are what verifiers and the clocks of nodes are allowed; a revocation must
+	// outlast both.
+	verifyLeeway = 60 * time.Second
+	maxSkew      = 2 * time.Second
+
+	// keepExpired is how long an expired delegation or join token is kept, so that who asks hears that it
+	// expired rather than that it never was.
+	keepExpired = 24 * time.Hour
+
+	// endOfTime is the last millisecond of the year 9999, the last that RFC 3339 can write.
+	endOfTime = identity.Instant(253_402_300_799_999)
+)
+
+var (
+	noText = unique.Make("")
+	lastID = [16]byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
+)
+
+// horizon is what decides how long a token of the past may still be about. Both parts only grow.
+type horizon struct {
+	TokenSeconds int64 `codec:"t"` // the longest session that any agent was ever allowed
+	LeaseMillis  int64 `codec:"l"` // the longest lease that was ever in force
+}
+
+// lifetime is how long after now a token that was minted now, by a node that knows no better, may be
+// accepted.
+func (h horizon) lifetime() time.Duration {
+	return time.Duration(h.TokenSeconds)*time.Second + time.Duration(h.LeaseMillis)*time.Millisecond + verifyLeeway + 2*maxSkew
+}
+
+// raise takes in a session length and a lease, held to what the domain allows at most.
+func (h *horizon) raise(tokenSeconds, leaseMillis int64) {
+	h.TokenSeconds = max(h.TokenSeconds, min(tokenSeconds, identity.MaxSessionSeconds))
+	h.LeaseMillis = max(h.LeaseMillis, min(leaseMillis, 60_000))
+}
+
+// state is what Apply writes. Only the goroutine that applies touches it; readers get Views.
+type state struct {
+	set *revocation.Set // shared by all states of the process: it only ever grows
+
+	index        uint64
+	time         identity.Instant
+	by           string // of the command being applied
+	generation   uint64 // the FSM-wide counter: every generation was its value once, and it never goes back
+	horizon      horizon
+	keysRevision uint64
+	settings     *identity.Settings
+
+	agents       *rows[*agentRow]
+	principals   *rows[*principalRow]
+	applications *tree[named[*identity.Application]]
+	audiences    *tree[named[*identity.Application]] // by audience URI
+	scopes       *tree[named[*identity.Application]] // by each scope it owns
+	owners       *tree[named[Owner]]                 // by credential id
+
+	delegations         *records
+	bars                *tree[bar]
+	revocations         *tree[*identity.Revocation]
+	revocationsByExpiry *tree[*identity.Revocation] // for purges only, so no View has it
+	gone                []gone                      // deleted names whose delegations are yet to be removed; replaced, never modified
+	texts               texts
+
+	small      *memdb.MemDB
+	smallRead  *memdb.Txn // as of the last View
+	smallWrite *memdb.Txn // nil unless this batch wrote
+
+	// How many rows the small tables have; memdb does not count.
+	apiTokens, members, present, keys int
+
+	internal *window
+	clients  *window
+}
+
+func newState(set *revocation.Set) *state {
+	s := &state{
+		set: set,
+		settings: &identity.Settings{
+			OfflineTTLSeconds: identity.DefaultOfflineTTLSeconds,
+			LeaseMillis:       identity.DefaultLeaseMillis,
+		},
+		agents:     newRows(func(r *agentRow) string { return r.Name }),
+		principals: newRows(func(r *principalRow) string { return r.ID }),
+
+		applications: newNamed[*identity.Application](), audiences: newNamed[*identity.Application](),
+		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](),
+		delegations: newRecords(), bars: newTree(lessBar),
+		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
+		small:    newSmall(),
+		internal: newWindow(internalAge), clients: newWindow(clientKeyAge),
+	}
+	s.horizon.raise(identity.MinSessionSeconds, s.settings.LeaseMillis)
+	s.smallRead = s.small.Txn(false)
+	return s
+}
+
+// view freezes the state.
+func (s *state) view() *View {
+	if s.smallWrite != nil {
+		s.smallWrite.Commit()
+		s.smallWrite, s.smallRead = nil, s.small.Txn(false)
+	}
+	return &View{
+		index: s.index, time: s.time, settings: s.settings, keysRevision: s.keysRevision, horizon: s.horizon,
+		agents: s.agents.freeze(), agentsByName: s.agents.freezeNames(),
+		principals: s.principals.freeze(), principalsByID: s.principals.freezeNames(), applications: s.applications.freeze(),
+		audiences: s.audiences.freeze(), scopes: s.scopes.freeze(), owners: s.owners.freeze(),
+		delegations: s.delegations.byID.freeze(), delegationsByAgent: s.delegations.byAgent.freeze(),
+		delegationsByPrincipal: s.delegations.byPrincipal.freeze(), delegationsByPair: s.delegations.byPair.freeze(),
+		bars: s.bars.freeze(), revocations: s.revocations.freeze(),
+		small: s.smallRead, apiTokenCount: s.apiTokens, memberCount: s.present,
+		generation: s.generation, gone: s.gone,
+		superseded: make(chan struct{}),
+	}
+}
+
+// rows is the small tables as this batch has left them so far.
+func (s *state) rows() *memdb.Txn {
+	if s.smallWrite != nil {
+		return s.smallWrite
+	}
+	return s.smallRead
+}
+
+func (s *state) write() *memdb.Txn {
+	if s.smallWrite == nil {
+		s.smallWrite = s.small.Txn(true)
+	}
+	return s.smallWrite
+}
+
+func (s *state) put(table string, row any)    { must(s.write().Insert(table, row)) }
+func (s *state) remove(table string, row any) { must(s.write().Delete(table, row)) }
+
+// nextGeneration draws from the FSM-wide counter.
+func (s *state) nextGeneration() uint64 {
+	s.generation++
+	return s.generation
+}
+
+// stamp returns t, or FSM time where t was not set.
+func (s *state) stamp(t identity.Instant) identity.Instant {
+	if t.IsZero() {
+		return s.time
+	}
+	return t
+}
+
+// after adds to a time without ever passing endOfTime, as a command may carry any time whatever.
+func after(t identity.Instant, d time.Duration) identity.Instant {
+	if t > endOfTime-identity.Instant(d.Milliseconds()) {
+		return endOfTime
+	}
+	return t.Add(d)
+}
+
+// deny puts handles into the revocation set at once, before any View shows it, and files why.
+func (s *state) deny(reason string, handles ...identity.Handle) {
+	for _, h := range handles {
+		r := &identity.Revocation{Handle: h, Reason: s.texts.intern(reason), By: s.texts.intern(s.by), At: s.time, Expires: s.expiryOf(h), Index: s.index}
+		if old, ok := s.revocations.get(r); ok {
+			// The first entry tells when and why; it lasts as long as the longest.
+			first := *old
+			first.Expires = max(old.Expires, r.Expires)
+			r = &first
+			s.revocationsByExpiry.delete(old)
+		}
+		s.revocations.set(r)
+		s.revocationsByExpiry.set(r)
+		s.set.Add(revocation.Entry{Handle: h, Expires: r.Expires})
+	}
+}
+
+// expiryOf returns until when a handle that is denied now must stay in the set. Whoever stole a signing key
+// dates tokens as they like, and the last API token with role admin is not deleted by its revocation: their
+// entries stay for ever.
+func (s *state) expiryOf(h identity.Handle) identity.Instant {
+	if isKey(h) || s.isLastAdminHandle(h) {
+		return endOfTime
+	}
+	return after(s.time, s.horizon.lifetime())
+}
+
+func (s *state) isRevoked(h identity.Handle) bool {
+	_, ok := s.revocations.get(&identity.Revocation{Handle: h})
+	return ok
+}
+
+// texts shares the memory of texts that come again and again, such as reasons. It is bounded by starting
+// over, and is no part of the state: two replicas may share differently.
+type texts struct{ seen map[string]string }
+
+const maxTexts = 4096
+
+func (t *texts) intern(text string) string {
+	if text == "" {
+		return ""
+	}
+	if shared, ok := t.seen[text]; ok {
+		return shared
+	}
+	if t.seen == nil || len(t.seen) >= maxTexts {
+		t.seen = make(map[string]string)
+	}
+	t.seen[text] = text
+	return text
+}

@@ -1,0 +1,238 @@
+package fsm
+
+import (
+	"slices"
+	"strings"
+	"unique"
+
+	"github.com/hashicorp/go-memdb"
+	"github.com/tidwall/btree"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// View is the whole state at one log index. Getting one is a single atomic load, so that everything that is
+// read from it fits together; it never changes, and methods may be called by any number of goroutines.
+//
+// What the mint path reads lies in copy-on-write trees and indexes, looked up without locks or allocation; what only
+// operators and nodes read lies in go-memdb. Values handed out are shared and must not be modified.
+type View struct {
+	index        uint64
+	time         identity.Instant
+	settings     *identity.Settings
+	keysRevision uint64
+	horizon      horizon
+
+	agents         *btree.BTreeG[named[*agentRow]]
+	agentsByName   face[*agentRow]
+	principals     *btree.BTreeG[named[*principalRow]]
+	principalsByID face[*principalRow]
+	applications   *btree.BTreeG[named[*identity.Application]]
+	audiences      *btree.BTreeG[named[*identity.Application]]
+	scopes         *btree.BTreeG[named[*identity.Application]]
+	owners         *btree.BTreeG[named[Owner]]
+
+	delegations                *btree.BTreeG[*record]
+	delegationsByAgent         *btree.BTreeG[*record]
+	delegationsByPrincipal     *btree.BTreeG[*record]
+	delegationsByPair          *btree.BTreeG[paired]
+	bars                       *btree.BTreeG[bar]
+	revocations                *btree.BTreeG[*identity.Revocation]
+	small                      *memdb.Txn
+	apiTokenCount, memberCount int
+
+	generation uint64
+	gone       []gone
+	superseded chan struct{} // closed when the next View is published
+}
+
+// agentRow is an agent with what only the FSM needs to know.
+type agentRow struct {
+	identity.Agent
+	born uint64                // its first generation
+	text unique.Handle[string] // its name, as records have it
+}
+
+// principalRow is a principal with what only the FSM needs to know.
+type principalRow struct {
+	identity.Principal
+	born     uint64
+	killed   uint64 // generation counter at the last kill: delegations made before are withdrawn
+	killedAt identity.Instant
+}
+
+// Index is the log index that the View shows; no entry up to it is missing, and none after it is included.
+func (v *View) Index() uint64 { return v.index }
+
+// Time is FSM time: the largest time that any command carried. It never goes back.
+func (v *View) Time() identity.Instant { return v.time }
+
+// Settings returns the settings, never nil; before the first PutSettings they hold the defaults and no
+// cluster id.
+func (v *View) Settings() *identity.Settings { return v.settings }
+
+// Agent returns an agent by name.
+func (v *View) Agent(name string) (*identity.Agent, bool) {
+	row, ok := v.agentsByName.find(name)
+	if !ok {
+		return nil, false
+	}
+	return &row.Agent, true
+}
+
+// Agents lists agents by name, strictly after the one given.
+func (v *View) Agents(after string, limit int) []*identity.Agent {
+	return page(v.agents, after, limit, func(r *agentRow) *identity.Agent { return &r.Agent })
+}
+
+// Principal returns a principal by id.
+func (v *View) Principal(id string) (*identity.Principal, bool) {
+	row, ok := v.principalsByID.find(id)
+	if !ok {
+		return nil, false
+	}
+	return &row.Principal, true
+}
+
+// Principals lists principals by id, strictly after the one given.
+func (v *View) Principals(after string, limit int) []*identity.Principal {
+	return page(v.principals, after, limit, func(r *principalRow) *identity.Principal { return &r.Principal })
+}
+
+// Application returns an application by name.
+func (v *View) Application(name string) (*identity.Application, bool) {
+	return find(v.applications, name)
+}
+
+// Applications lists applications by name, strictly after the one given.
+func (v *View) Applications(after string, limit int) []*identity.Application {
+	return page(v.applications, after, limit, func(a *identity.Application) *identity.Application { return a })
+}
+
+// ApplicationByAudience returns the application with that audience URI.
+func (v *View) ApplicationByAudience(uri string) (*identity.Application, bool) {
+	return find(v.audiences, uri)
+}
+
+// ApplicationOwning returns the application that a scope belongs to.
+func (v *View) ApplicationOwning(scope string) (*identity.Application, bool) {
+	return find(v.scopes, scope)
+}
+
+// CredentialOwner returns the agent or application that a credential is filed under.
+func (v *View) CredentialOwner(id string) (Owner, bool) { return find(v.owners, id) }
+
+// Revocation returns what is known of a revoked handle. The set of revocation.Set decides whether a token is
+// dead; this is for people who ask why.
+func (v *View) Revocation(handle identity.Handle) (*identity.Revocation, bool) {
+	return v.revocations.Get(&identity.Revocation{Handle: handle})
+}
+
+// Revocations lists revocations by handle, strictly after the one given.
+func (v *View) Revocations(after identity.Handle, limit int) []*identity.Revocation {
+	var out []*identity.Revocation
+	v.revocations.Ascend(&identity.Revocation{Handle: after}, func(r *identity.Revocation) bool {
+		if len(out) < limit && r.Handle != after {
+			out = append(out, r)
+		}
+		return len(out) < limit
+	})
+	return out
+}
+
+// APIToken returns an API token by id.
+func (v *View) APIToken(id string) (*identity.APIToken, bool) {
+	return first[identity.APIToken](v.small, tableAPITokens, indexID, id)
+}
+
+// APITokenByHash returns the API token whose secret has that SHA-256.
+func (v *View) APITokenByHash(hash [32]byte) (*identity.APIToken, bool) {
+	return first[identity.APIToken](v.small, tableAPITokens, indexHash, string(hash[:]))
+}
+
+// APITokens lists API tokens by id, strictly after the one given.
+func (v *View) APITokens(after string, limit int) []*identity.APIToken {
+	return list[identity.APIToken](v.small, tableAPITokens, after, limit)
+}
+
+// JoinToken returns a join token by id.
+func (v *View) JoinToken(id string) (*identity.JoinToken, bool) {
+	return first[identity.JoinToken](v.small, tableJoinTokens, indexID, id)
+}
+
+// JoinTokenByHash returns the join token whose secret has that SHA-256.
+func (v *View) JoinTokenByHash(hash []byte) (*identity.JoinToken, bool) {
+	return first[identity.JoinToken](v.small, tableJoinTokens, indexHash, string(hash))
+}
+
+// JoinTokens lists join tokens by id, strictly after the one given.
+func (v *View) JoinTokens(after string, limit int) []*identity.JoinToken {
+	return list[identity.JoinToken](v.small, tableJoinTokens, after, limit)
+}
+
+// Member returns a member by node id, also one that was removed.
+func (v *View) Member(id string) (*identity.Member, bool) {
+	return first[identity.Member](v.small, tableMembers, indexID, id)
+}
+
+// MemberByKey returns the member with that Ed25519 public key, also one that was removed.
+func (v *View) MemberByKey(public []byte) (*identity.Member, bool) {
+	return first[identity.Member](v.small, tableMembers, indexKey, string(public))
+}
+
+// Members lists the members that were not removed, by id.
+func (v *View) Members() []*identity.Member {
+	return slices.DeleteFunc(v.AllMembers(), func(m *identity.Member) bool { return !m.Removed.IsZero() })
+}
+
+// AllMembers lists every member there ever was, by id.
+func (v *View) AllMembers() []*identity.Member {
+	return list[identity.Member](v.small, tableMembers, "", maxRows)
+}
+
+// SigningKey returns a signing key by its id.
+func (v *View) SigningKey(kid string) (*identity.SigningKey, bool) {
+	return first[identity.SigningKey](v.small, tableKeys, indexID, kid)
+}
+
+// SigningKeys lists the keys that verify, by kid: those in use, and retired ones until a Purge finds that
+// their last token has ended. A key whose handle was revoked is not among them.
+func (v *View) SigningKeys() []identity.SigningKey {
+	keys := list[identity.SigningKey](v.small, tableKeys, "", maxRows)
+	out := make([]identity.SigningKey, len(keys))
+	for i, k := range keys {
+		out[i] = *k
+	}
+	return out
+}
+
+// KeysRevision changes whenever SigningKeys does, so that a ring made of them can be kept until then.
+func (v *View) KeysRevision() uint64 { return v.keysRevision }
+
+// Counts says how many objects of each kind the state holds. Delegations include those that are withdrawn or
+// expired and not purged yet; Members only those that were not removed.
+type Counts struct {
+	Agents, Principals, Applications, Delegations, Revocations, APITokens, Members int
+}
+
+// Counts is O(1).
+func (v *View) Counts() Counts {
+	return Counts{
+		Agents: v.agents.Len(), Principals: v.principals.Len(), Applications: v.applications.Len(),
+		Delegations: v.delegations.Len(), Revocations: v.revocations.Len(),
+		APITokens: v.apiTokenCount, Members: v.memberCount,
+	}
+}
+
+// lessRevocation orders revocations by handle.
+func lessRevocation(a, b *identity.Revocation) bool {
+	return strings.Compare(string(a.Handle), string(b.Handle)) < 0
+}
+
+// lessRevocationExpiry orders revocations by expiry.
+func lessRevocationExpiry(a, b *identity.Revocation) bool {
+	if a.Expires != b.Expires {
+		return a.Expires < b.Expires
+	}
+	return lessRevocation(a, b)
+}

@@ -1,0 +1,180 @@
+package fsm
+
+import (
+	"unique"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// MaxCount is where CountDelegations stops counting: enough to say "many", and a millisecond at most.
+const MaxCount = 10_000
+
+// DelegationFilter narrows Delegations. Zero fields don't.
+type DelegationFilter struct {
+	Agent, Principal string
+	ActiveAt         identity.Instant // only those that may be used at that time
+}
+
+// alive returns the principal's row if the record still belongs to the agent and the principal of that name.
+func (v *View) alive(r *record) (*principalRow, bool) {
+	a, ok := v.agentsByName.find(r.agent.Value())
+	if !ok || r.made < a.born {
+		return nil, false
+	}
+	p, ok := v.principalsByID.find(r.principal)
+	if !ok || r.made < p.born {
+		return nil, false
+	}
+	return p, true
+}
+
+// Delegation returns a delegation by id, whatever its status; expired ones until they are purged.
+func (v *View) Delegation(id string) (*identity.Delegation, bool) {
+	uuid, err := identity.ParseID(identity.PrefixDelegation, id)
+	if err != nil {
+		return nil, false
+	}
+	r, ok := v.delegations.Get(&record{id: uuid})
+	if !ok {
+		return nil, false
+	}
+	p, ok := v.alive(r)
+	if !ok {
+		return nil, false
+	}
+	return r.delegation(p), true
+}
+
+// Delegations lists delegations by id, strictly after the one given. Those that the filter leaves out are
+// walked over, within the agent or the principal if one is named; so are those whose agent or principal was
+// deleted, until they are purged.
+func (v *View) Delegations(f DelegationFilter, after string, limit int) []*identity.Delegation {
+	var out []*identity.Delegation
+	v.walk(f, after, func(r *record, p *principalRow) bool {
+		if len(out) < limit {
+			out = append(out, r.delegation(p))
+		}
+		return len(out) < limit
+	})
+	return out
+}
+
+// CountDelegations counts the delegations of an agent, of a principal, of both, or, where both are empty, of
+// all, that are active at now; or, where now is zero, of any status. It stops at MaxCount.
+func (v *View) CountDelegations(agent, principal string, now identity.Instant) int {
+	n := 0
+	v.walk(DelegationFilter{Agent: agent, Principal: principal, ActiveAt: now}, "", func(*record, *principalRow) bool {
+		n++
+		return n < MaxCount
+	})
+	return n
+}
+
+// walk visits the records that the filter lets through in the order of their ids.
+func (v *View) walk(f DelegationFilter, after string, visit func(*record, *principalRow) bool) {
+	pivot := &record{principal: f.Principal, agent: noText}
+	if after != "" {
+		uuid, err := identity.ParseID(identity.PrefixDelegation, after)
+		if err != nil {
+			return
+		}
+		pivot.id = uuid
+	}
+	var agent unique.Handle[string]
+	if f.Agent != "" {
+		if _, ok := v.agentsByName.find(f.Agent); !ok {
+			return
+		}
+		agent = unique.Make(f.Agent)
+	}
+	tree := v.delegations
+	switch {
+	case f.Principal != "":
+		tree = v.delegationsByPrincipal
+	case f.Agent != "":
+		tree, pivot.agent = v.delegationsByAgent, agent
+	}
+	tree.Ascend(pivot, func(r *record) bool {
+		if f.Principal != "" && r.principal != f.Principal {
+			return false
+		}
+		if f.Agent != "" && r.agent != agent {
+			return f.Principal != "" // the other agents of a principal are in between
+		}
+		if after != "" && r.id == pivot.id {
+			return true
+		}
+		p, ok := v.alive(r)
+		if !ok || f.ActiveAt != 0 && !r.activeAt(f.ActiveAt, p) {
+			return true
+		}
+		return visit(r, p)
+	})
+}
+
+// ActiveDelegation returns the delegation from principal to agent that is active at now, covers the scopes
+// and lasts longest. Otherwise the error says which it is: CodeDelegationWithdrawn where the principal took
+// their consent back, CodeDelegationExpired, or CodeDelegationMissing, also where there are delegations but
+// none that covers the scopes.
+//
+// It walks the pair's own delegations only, of which there are at most MaxPairDelegations active ones.
+func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes, now identity.Instant) (*identity.Delegation, *identity.Error) {
+	a, ok := v.agentsByName.find(agent)
+	if !ok {
+		return nil, missing(agent, principal)
+	}
+	p, ok := v.principalsByID.find(principal)
+	if !ok {
+		return nil, missing(agent, principal)
+	}
+	var best, narrow, expired *record
+	pivot := lastOfPair(principal, a.text)
+	v.delegationsByPair.Descend(pivot, func(item paired) bool {
+		r := item.record
+		if r.principal != principal || r.agent != pivot.agent {
+			return false
+		}
+		if r.made < a.born || r.made < p.born || r.made < p.killed {
+			return true
+		}
+		switch {
+		case r.expires <= now:
+			expired = r
+			return false // the rest ended earlier still
+		case scopes.SubsetOf(identity.Scopes(r.scopes.Value())):
+			best = r
+			return false // the rest ends earlier
+		case narrow == nil:
+			narrow = r
+		}
+		return true
+	})
+	switch {
+	case best != nil:
+		return best.delegation(p), nil
+	case narrow != nil:
+		outside := scopes.FirstOutside(identity.Scopes(narrow.scopes.Value()))
+		return nil, identity.Errorf(identity.CodeDelegationMissing, "no active delegation from %s to agent %s covers all scopes asked for, such as %s", principal, agent, outside).
+			WithHint("ask for fewer scopes, or have the user grant them")
+	case barred(v.bars, p, agent):
+		return nil, identity.Errorf(identity.CodeDelegationWithdrawn, "%s withdrew their consent to agent %s", principal, agent).
+			WithHint("the user or an admin may grant it again")
+	case expired != nil:
+		return nil, identity.Errorf(identity.CodeDelegationExpired, "the last delegation from %s to agent %s ended at %s", principal, agent, expired.expires).
+			WithHint("have the user grant a new one")
+	default:
+		return nil, missing(agent, principal)
+	}
+}
+
+func missing(agent, principal string) *identity.Error {
+	return identity.Errorf(identity.CodeDelegationMissing, "there is no delegation from %s to agent %s", principal, agent).
+		WithHint("have the user grant one: deputy delegation create")
+}
+
+// ConsentBarred reports whether the principal took back their consent to the agent, and neither they nor an
+// admin has granted it again.
+func (v *View) ConsentBarred(agent, principal string) bool {
+	p, ok := v.principalsByID.find(principal)
+	return ok && barred(v.bars, p, agent)
+}

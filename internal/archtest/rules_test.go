@@ -1,0 +1,231 @@
+package archtest
+
+// module is the import path that own packages begin with.
+const module = "github.com/deputy-id/deputy"
+
+// room is one folder of the floor plan. Its packages may import those of mayImport, and nothing else of the
+// project; their tests may import more.
+type room struct {
+	dir       string   // this folder; a folder below it belongs to it unless it is a room of its own
+	mayImport []string // folders of the project
+	reason    string
+}
+
+// floors, bottom up. Arrows point down only.
+var rooms = []room{
+	{
+		dir:    "identity",
+		reason: "the domain stands on nothing, so that a replicated state machine, a token library and a client can all hold it without dragging anything along",
+	},
+	{
+		dir:    "internal/privatefile",
+		reason: "writing a file that a crash can't halve knows nothing of what is in it",
+	},
+	{
+		dir:       "revocation",
+		mayImport: []string{"identity"},
+		reason:    "the set knows handles and expiries; were it to know tokens or the log, neither could be tested or replaced without the other",
+	},
+	{
+		dir:       "policy",
+		mayImport: []string{"identity"},
+		reason:    "a decision is a pure function of the domain; a policy that could reach the log, the cluster or a token could have side effects",
+	},
+	{
+		dir:       "tokens",
+		mayImport: []string{"identity", "policy", "internal/privatefile"},
+		reason:    "whoever mints needs a Grant, which only policy makes, and declares the revocation check that it wants as an interface; so minting can be verified without a cluster",
+	},
+	{
+		dir:       "fsm",
+		mayImport: []string{"identity", "revocation"},
+		reason:    "a replayed log must have no side effect: it may neither mint nor speak to the network",
+	},
+	{
+		dir:       "cluster",
+		mayImport: []string{"internal/privatefile"},
+		reason:    "consensus, membership and transport carry bytes and indexes; were they to know the domain, every change of the domain would be a change of the protocol",
+	},
+	{
+		dir:       "api/wire",
+		mayImport: []string{"identity"},
+		reason:    "wire types are shared with clients, who must not have to link a server",
+	},
+	{
+		dir:       "api",
+		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster", "api/wire"},
+		reason:    "handlers stand on the floors below and are wired from above; importing server would close the circle",
+	},
+	{
+		dir:       "client",
+		mayImport: []string{"identity", "api/wire", "tokens", "revocation"},
+		reason:    "a client is linked into other people's programs; it must not bring raft, a database or an HTTP server",
+	},
+	{
+		dir:       "server",
+		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster", "api", "api/wire", "client", "internal/privatefile"},
+		reason:    "the composition root may hold everything below it and nothing above",
+	},
+	{
+		dir:       "bench",
+		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "api", "api/wire", "client", "server"},
+		reason:    "a benchmark measures the parts and the whole from outside; nothing but the command stands above it",
+	},
+	{
+		dir:       "cmd/deputy",
+		mayImport: []string{"identity", "api/wire", "tokens", "client", "server", "bench", "internal/privatefile"},
+		reason:    "the command turns flags into options and answers into text; what it needs of the inner rooms it asks of server or over the wire",
+	},
+	{
+		dir:       "internal/testcluster",
+		mayImport: []string{"identity", "cluster", "api/wire", "client", "server"},
+		reason:    "a cluster in one process starts what an operator starts; reaching around server would test something else",
+	},
+	{
+		dir:       "internal/faults",
+		mayImport: []string{"identity", "api/wire", "client"},
+		reason:    "the fault tests drive real binaries from outside, as a user would",
+	},
+	{
+		dir:    "internal/archtest",
+		reason: "the fences stand on nothing they fence",
+	},
+	{
+		dir:       "deploy",
+		mayImport: []string{"server"},
+		reason:    "the samples are only read",
+	},
+}
+
+// restricted says that a package may be imported in a few places only.
+type restricted struct {
+	path      string   // import path; those below it are meant as well
+	rooms     []string // where it is welcome; empty: in tests only
+	alsoTests bool     // tests of other rooms may import it too
+	reason    string
+}
+
+var restrictions = []restricted{
+	{
+		path:      "github.com/valyala/fasthttp",
+		rooms:     []string{"api", "proxy", "bench"},
+		alsoTests: true,
+		reason:    "its request buffers die with the handler; whoever sees one must know that rule (bench needs it for the ceiling it compares with)",
+	},
+	{
+		path:   "github.com/fasthttp",
+		rooms:  []string{"api", "proxy"},
+		reason: "its request buffers die with the handler; whoever sees one must know that rule",
+	},
+	{
+		path:   "github.com/lestrrat-go/jwx",
+		rooms:  []string{"tokens"},
+		reason: "its parsers accept many spellings of one token and it is frozen by its authors; behind tokens it can be replaced",
+	},
+	{
+		path:      "github.com/hashicorp/raft",
+		rooms:     []string{"cluster", "fsm", "bench"},
+		alsoTests: true,
+		reason:    "others that hold raft types would decide by them, such as by LastContact, which proves nothing (bench and tests feed a state machine without a cluster)",
+	},
+	{
+		path:   "github.com/hashicorp/raft-boltdb",
+		rooms:  []string{"cluster"},
+		reason: "the log's storage is a private matter of consensus",
+	},
+	{
+		path:   "github.com/hashicorp/raft-autopilot",
+		rooms:  []string{"cluster"},
+		reason: "who votes is a private matter of consensus",
+	},
+	{
+		path:   "go.etcd.io/bbolt",
+		rooms:  []string{"cluster"},
+		reason: "the log's storage is a private matter of consensus",
+	},
+	{
+		path:   "github.com/hashicorp/memberlist",
+		rooms:  []string{"cluster"},
+		reason: "gossip carries keys and bytes; who knows their meaning must not know the carrier",
+	},
+	{
+		path:   "github.com/spf13/cobra",
+		rooms:  []string{"cmd/deputy"},
+		reason: "flags end where options begin",
+	},
+	{
+		path:      "github.com/stretchr/testify",
+		rooms:     []string{"internal/testcluster", "internal/faults"},
+		alsoTests: true,
+		reason:    "it is for tests and must not end up in the binary",
+	},
+	{
+		path:      "github.com/getkin/kin-openapi",
+		alsoTests: true,
+		reason:    "it is the judge of our answers in tests and must not end up in the binary",
+	},
+	{
+		path:      "pgregory.net/rapid",
+		alsoTests: true,
+		reason:    "it is for tests and must not end up in the binary",
+	},
+	{
+		path:      "go.uber.org/goleak",
+		alsoTests: true,
+		reason:    "it is for tests and must not end up in the binary",
+	},
+	{
+		path:      "testing",
+		rooms:     []string{"internal/testcluster", "internal/faults"},
+		alsoTests: true,
+		reason:    "a binary that imports testing has its flags",
+	},
+	{
+		path:      "unsafe",
+		rooms:     []string{"tokens", "api", "revocation"},
+		alsoTests: true,
+		reason:    "only where a measured hot path asks for it, in one small file that states the lifetime rule",
+	},
+}
+
+// stdlibOnly are rooms that import the standard library and the rooms they may, but no other module.
+var stdlibOnly = map[string]string{
+	"identity":   "the domain must outlive every dependency",
+	"policy":     "what decides about authority is to be read in full; a policy language comes as a step of its own",
+	"revocation": "the set is on every hot path and holds the promise of the project; nobody else's code belongs there",
+	"api/wire":   "wire types are linked into other people's programs",
+	"client":     "a client is linked into other people's programs and brings them no dependency",
+}
+
+// noOutside are packages of the standard library that a room without I/O does not import.
+var noOutside = []string{
+	"os", "os/exec", "os/signal", "net", "net/http", "io/fs", "path/filepath", "syscall", "log", "log/slog",
+	"database/sql", "math/rand", "math/rand/v2", "crypto/rand",
+}
+
+// pure are rooms without I/O, clock and randomness.
+var pure = map[string]string{
+	"identity": "everything in the domain may run inside a replicated state machine",
+	"policy":   "a decision must follow from its request alone, or it can't be explained afterwards",
+}
+
+// deterministic are rooms in which the same input gives the same state on every node.
+var deterministic = map[string]string{
+	"fsm": "replicas that read a clock or a die drift apart; times and ids enter before the log",
+}
+
+// stopwatches are files of such rooms that measure how long something took, for a metric or a log line, and
+// keep the result out of the state.
+var stopwatches = []string{"fsm/snapshot.go", "fsm/restore.go"}
+
+// excused are package variables that hold state all the same, each with the reason why it does no harm.
+var excused = map[string]string{
+	"api.fieldCache": "what it remembers of a type is a constant of the program",
+}
+
+// Reasons of the habits that habits_test.go looks for.
+const (
+	reasonInit  = "init() runs before anybody could pass it an option, in an order nobody reads; use a constructor"
+	reasonSleep = "a test that sleeps is slow when all is well and fails when the machine is busy; wait for the condition with a deadline, or use testing/synctest"
+	reasonState = "package state can't be given to three nodes in one process; hold it in a value that somebody makes"
+)

@@ -1,0 +1,225 @@
+// Package testcluster runs a cluster of real servers in one process for tests: their own data folders, their
+// own listeners on loopback ports that the kernel chose, raft, mutual TLS, gossip and HTTP as in production.
+// Only the timeouts are shorter.
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/server"
+)
+
+// startWait is how long a node may take to come up on a busy machine.
+const startWait = 60 * time.Second
+
+// Cluster is a running cluster. It is stopped when the test ends.
+type Cluster struct {
+	t         testing.TB
+	dir       string
+	rootToken string
+	nodes     []*Node
+}
+
+// Node is one server of the cluster, whether it runs or not.
+type Node struct {
+	*server.Server
+	ID     string
+	config server.Config
+}
+
+// New starts a cluster of n nodes: the first bootstraps, the others join with tokens of their own.
+func New(t testing.TB, n int) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, dir: t.TempDir()}
+	t.Cleanup(c.stopAll)
+	first := c.configure("n1")
+	first.Bootstrap = true
+	node, err := c.start(first)
+	require.NoError(t, err)
+	c.rootToken = node.RootToken()
+	require.NotEmpty(t, c.rootToken)
+	for range n - 1 {
+		c.Join()
+	}
+	return c
+}
+
+// Join adds a node to the cluster and returns once it is in.
+func (c *Cluster) Join() *Node {
+	c.t.Helper()
+	token, err := c.Client().CreateJoinToken(c.t.Context(), wire.JoinTokenRequest{})
+	require.NoError(c.t, err)
+	require.NoError(c.t, c.TryJoin(fmt.Sprintf("n%d", len(c.nodes)+1), token.Token))
+	return c.nodes[len(c.nodes)-1]
+}
+
+// TryJoin starts a node with a join token; the error is what its operator would see.
+func (c *Cluster) TryJoin(id, token string) error {
+	config := c.configure(id)
+	config.JoinToken = token
+	_, err := c.start(config)
+	return err
+}
+
+// AwaitVoters waits until n nodes vote: a new node only does once it has been healthy for a while.
+func (c *Cluster) AwaitVoters(n int) {
+	c.t.Helper()
+	admin := c.Client()
+	require.Eventually(c.t, func() bool {
+		members, err := admin.Members(c.t.Context())
+		if err != nil {
+			return false
+		}
+		voters := 0
+		for _, m := range members.Items {
+			if m.Suffrage == cluster.SuffrageVoter {
+				voters++
+			}
+		}
+		return voters == n
+	}, startWait, 20*time.Millisecond, "%d voters", n)
+}
+
+// Node returns the i-th node, from 0.
+func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
+
+// RootToken is the admin token made at bootstrap.
+func (c *Cluster) RootToken() string { return c.rootToken }
+
+// URL is where the i-th node serves.
+func (c *Cluster) URL(i int) string { return "http://" + c.nodes[i].PublicAddr() }
+
+// Client speaks to the given nodes with the root token, or to all where none is given.
+func (c *Cluster) Client(nodes ...int) *client.Client {
+	c.t.Helper()
+	var urls []string
+	for _, i := range nodes {
+		urls = append(urls, c.URL(i))
+	}
+	if len(nodes) == 0 {
+		for i, n := range c.nodes {
+			if n.Server != nil {
+				urls = append(urls, c.URL(i))
+			}
+		}
+	}
+	cl, err := client.New(client.Options{Addresses: urls, Token: c.rootToken})
+	require.NoError(c.t, err)
+	return cl
+}
+
+// Stop takes the i-th node down gracefully; its data folder stays.
+func (c *Cluster) Stop(i int) {
+	c.t.Helper()
+	require.NoError(c.t, c.nodes[i].stop())
+}
+
+// Restart brings a stopped node up again from its data folder, at the addresses it had.
+func (c *Cluster) Restart(i int) {
+	c.t.Helper()
+	require.NoError(c.t, c.TryRestart(i))
+}
+
+// TryRestart is Restart where it may fail; the error is what the node's operator would see.
+func (c *Cluster) TryRestart(i int) error { return c.relaunch(c.nodes[i]) }
+
+// StopAll takes every node down.
+func (c *Cluster) StopAll() {
+	c.t.Helper()
+	for i := range c.nodes {
+		c.Stop(i)
+	}
+}
+
+// RestartAll brings every node up again, all at the same time as after a power cut: none can be ready alone.
+func (c *Cluster) RestartAll() {
+	c.t.Helper()
+	var starting errgroup.Group
+	for _, n := range c.nodes {
+		starting.Go(func() error { return c.relaunch(n) })
+	}
+	require.NoError(c.t, starting.Wait())
+}
+
+func (c *Cluster) relaunch(n *Node) (err error) {
+	n.config.JoinToken = ""
+	n.Server, err = c.launch(n.config)
+	return err
+}
+
+func (c *Cluster) configure(id string) server.Config { return Config(id, filepath.Join(c.dir, id)) }
+
+// Config is a node's configuration with every listener on a loopback port that the kernel chooses.
+func Config(id, dataDir string) server.Config {
+	config := server.DefaultConfig()
+	config.NodeID, config.DataDir = id, dataDir
+	config.Public.Listen, config.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	config.Cluster.Listen, config.Gossip.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	config.Log.Level = slog.LevelWarn
+	return config
+}
+
+func (c *Cluster) start(config server.Config) (*Node, error) {
+	s, err := c.launch(config)
+	if err != nil {
+		return nil, err
+	}
+	// A restart must find the node where it was.
+	config.Public.Listen, config.Cluster.Listen = s.PublicAddr(), s.ClusterAddr()
+	config.Gossip.Listen, config.Ops.Listen = s.GossipAddr(), s.OpsAddr()
+	n := &Node{Server: s, ID: config.NodeID, config: config}
+	c.nodes = append(c.nodes, n)
+	return n, nil
+}
+
+func (c *Cluster) launch(config server.Config) (*server.Server, error) {
+	s, err := server.New(server.Options{
+		Config: config, Logger: config.Logger(c.t.Output()), Tuning: tuning(), LeaseRenewal: 200 * time.Millisecond,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), startWait)
+	defer cancel()
+	if err := s.Start(ctx); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", config.NodeID, err)
+	}
+	return s, nil
+}
+
+// tuning makes elections and promotions quick, yet slow enough for two busy cores under the race detector.
+func tuning() cluster.Tuning {
+	return cluster.Tuning{
+		HeartbeatTimeout: 400 * time.Millisecond, ElectionTimeout: 400 * time.Millisecond, LeaderLeaseTimeout: 300 * time.Millisecond,
+		AutopilotUpdate: 100 * time.Millisecond, AutopilotReconcile: 200 * time.Millisecond, Stabilization: 300 * time.Millisecond,
+		MemberPoll: 50 * time.Millisecond, GossipProbe: 200 * time.Millisecond, GossipRejoin: time.Second,
+	}
+}
+
+func (n *Node) stop() error {
+	if n.Server == nil {
+		return nil
+	}
+	s := n.Server
+	n.Server = nil
+	return s.Stop(context.Background())
+}
+
+func (c *Cluster) stopAll() {
+	for i := len(c.nodes) - 1; i >= 0; i-- {
+		if err := c.nodes[i].stop(); err != nil {
+			c.t.Logf("stopping %s: %v", c.nodes[i].ID, err)
+		}
+	}
+}

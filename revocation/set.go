@@ -1,0 +1,109 @@
+// Package revocation holds the set of revoked handles that every mint and every introspection asks.
+//
+// A token lists the handles that it rests on and is dead if and only if one of them is in the set, so the
+// set must be exact: it never says yes for a handle that nobody added, and never no for one that somebody
+// did. Sets merge by union. Adding is commutative, associative and idempotent, so that the log, a snapshot
+// and gossip may bring the same handle in any order and any number of times.
+//
+// Reads take no lock and write no shared memory: a handful of atomic loads however many cores ask at once.
+// Writes are rare and lock one shard of 256. DESIGN.md tells how, and what was turned down.
+package revocation
+
+import (
+	"hash/maphash"
+	"iter"
+	"sync/atomic"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// Entry is one revoked handle.
+type Entry struct {
+	Handle identity.Handle
+	// Expires is when no token can carry the handle any more. It is kept to the millisecond between the
+	// epoch and the year 10889; times outside are moved to the nearer end.
+	Expires identity.Instant
+	// Provisional marks a handle that was heard of but is not known to be committed. It counts as revoked
+	// like any other, but never enters a snapshot and may be dropped by PurgeProvisional.
+	Provisional bool
+}
+
+// Set is a sharded, expiring, mergeable set of handles. All methods are safe for concurrent use. A Set must
+// be made by NewSet and not copied.
+type Set struct {
+	seed maphash.Seed
+	// live is never less than the number of entries that a reader may rely on, so zero means empty.
+	live   atomic.Int64
+	_      [56]byte // live is read on every call: keep the purge cursor off its cache line
+	cursor atomic.Uint32
+	shards [shardCount]shard
+}
+
+// NewSet returns an empty set. It holds about 32 KiB until handles are added.
+func NewSet() *Set { return &Set{seed: maphash.MakeSeed()} }
+
+// Revoked reports whether any of the handles is in the set. It allocates nothing for handles of the shapes
+// that identity makes; hand it an existing slice where the call goes through an interface.
+//
+// An entry counts until it is purged, not until its expiry: the caller's clock has no say.
+func (s *Set) Revoked(handles ...identity.Handle) bool {
+	if s.live.Load() == 0 {
+		return false
+	}
+	for _, h := range handles {
+		k := keyOf(s.seed, h)
+		if t := s.shards[k.shard()].table.Load(); t != nil && t.find(&k) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Add puts an entry into the set and reports whether its handle was not there before. Of two entries for one
+// handle a final one wins over a provisional one, and else the later expiry.
+//
+// A handle that is empty or longer than identity.MaxHandleLength is left out: no token can carry it.
+func (s *Set) Add(e Entry) (added bool) {
+	if e.Handle == "" || len(e.Handle) > identity.MaxHandleLength {
+		return false
+	}
+	k := keyOf(s.seed, e.Handle)
+	return s.shards[k.shard()].add(&k, newMark(k.kind, e), s)
+}
+
+// Merge adds every entry and returns how many handles were not there before.
+func (s *Set) Merge(entries iter.Seq[Entry]) (added int) {
+	for e := range entries {
+		if s.Add(e) {
+			added++
+		}
+	}
+	return added
+}
+
+// Len returns the number of handles in the set, provisional ones included.
+func (s *Set) Len() int { return int(s.live.Load()) }
+
+// Final yields every entry that is not provisional, for snapshots, in no particular order. Everything added
+// before the call is yielded unless it is purged meanwhile; what is added during the walk may or may not be.
+// The walk holds no lock.
+func (s *Set) Final() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for i := range s.shards {
+			t := s.shards[i].table.Load()
+			if t == nil {
+				continue
+			}
+			for j := range t.slots {
+				c := &t.slots[j]
+				m := c.load()
+				if !m.taken() || !m.final() {
+					continue
+				}
+				if !yield(Entry{Handle: t.handle(c, m), Expires: m.expires()}) {
+					return
+				}
+			}
+		}
+	}
+}

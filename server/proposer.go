@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/fsm"
+	"github.com/deputy-id/deputy/identity"
+)
+
+// Methods of the cluster port.
+const (
+	methodForward    = "forward"     // a client's write, with the client's own credential
+	methodJoin       = "join"        // a joiner's request, passed on to the leader
+	methodTick       = "tick"        // a lease round
+	methodPublishKey = "publish-key" // a node's token key, before its first use
+	methodReadmit    = "readmit"     // a node's changed addresses
+)
+
+// proposer speaks the domain to the cluster, which only knows bytes and indexes.
+type proposer struct {
+	node  *cluster.Node
+	clock *clockGuard
+
+	settled  atomic.Uint64 // the term in which this node leads and has applied all that came before
+	settling atomic.Bool
+}
+
+// Propose commits a command through this node, which must be the leader. Its time is stamped here.
+func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, err error) {
+	if c.Time, err = p.clock.stamp(); err != nil {
+		return fsm.Result{}, err
+	}
+	encoded, err := fsm.Encode(c)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	applied, err := p.node.Propose(ctx, encoded)
+	if err != nil {
+		return fsm.Result{}, clusterError(err)
+	}
+	result, ok := applied.Response.(fsm.Result)
+	if !ok {
+		return fsm.Result{}, fmt.Errorf("BUG: the state machine answered %T", applied.Response)
+	}
+	return result, nil
+}
+
+// IsLeader reports whether this node leads and has applied everything that was committed in earlier terms. Until
+// then its view may lack acknowledged writes, such as the deletion of the very token that a request comes with.
+func (p *proposer) IsLeader() bool {
+	term, leads := p.node.LeadsIn()
+	if !leads {
+		return false
+	}
+	if p.settled.Load() == term {
+		return true
+	}
+	if p.settling.CompareAndSwap(false, true) {
+		go p.settle(term)
+	}
+	return false
+}
+
+// settleWait bounds a barrier; the next request tries again.
+const settleWait = 5 * time.Second
+
+func (p *proposer) settle(term uint64) {
+	defer p.settling.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), settleWait)
+	defer cancel()
+	if p.node.Barrier(ctx) != nil {
+		return
+	}
+	if now, leads := p.node.LeadsIn(); leads && now == term {
+		p.settled.Store(term)
+	}
+}
+
+// Forward has the leader serve a client's request.
+func (p *proposer) Forward(ctx context.Context, request []byte) ([]byte, error) {
+	answer, err := p.node.CallLeader(ctx, methodForward, request)
+	if err != nil {
+		return nil, clusterError(err)
+	}
+	return answer, nil
+}
+
+// commit proposes a command of this node's own and folds a refusal into the error.
+func (p *proposer) commit(ctx context.Context, by string, body fsm.Body) (fsm.Result, error) {
+	var id fsm.CommandID
+	if _, err := rand.Read(id[:]); err != nil {
+		return fsm.Result{}, fmt.Errorf("making a command id: %w", err)
+	}
+	result, err := p.Propose(ctx, fsm.Command{ID: id, By: by, Body: body})
+	if err != nil {
+		return result, err
+	}
+	if result.Err != nil {
+		return result, result.Err
+	}
+	return result, nil
+}
+
+// clusterError translates what the cluster reports into the one error vocabulary.
+func clusterError(err error) error {
+	switch {
+	case errors.Is(err, cluster.ErrNotLeader), errors.Is(err, cluster.ErrNoLeader),
+		errors.Is(err, cluster.ErrUnreachable), errors.Is(err, cluster.ErrTimeout), errors.Is(err, cluster.ErrStopped):
+		return identity.Errorf(identity.CodeNoLeader, "no leader could be reached; an election may be under way").
+			WithHint("try again in a second").WithCause(err)
+	case errors.Is(err, cluster.ErrOutcomeUnknown), errors.Is(err, context.DeadlineExceeded):
+		return identity.Errorf(identity.CodeOutcomeUnknown, "leadership was lost or time ran out while the write was under way; it may or may not have been made").
+			WithHint("read the object, or repeat the request with the same Idempotency-Key").WithCause(err)
+	case errors.Is(err, cluster.ErrOverloaded):
+		return identity.Errorf(identity.CodeOverloaded, "too many writes are under way").WithHint("try again in a second").WithCause(err)
+	}
+	return err
+}
