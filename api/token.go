@@ -94,12 +94,7 @@ func (a *API) decide(c *call) error {
 	c.request.Now, c.request.SessionID = c.now, identity.NewID(identity.PrefixSession, c.now, c.entropy)
 	c.request.Applications, c.request.Issuer = viewApplications{c.view}, settings.Issuer
 	c.request.OfflineTTLSeconds, c.request.SourceIP = settings.OfflineTTLSeconds, c.source
-	grant, err := a.Policy.Decide(&c.request)
-	if err != nil {
-		return err
-	}
-	c.grant = grant
-	return nil
+	return a.Policy.Decide(&c.request, &c.grant)
 }
 
 // viewApplications is a View as policy wants it.

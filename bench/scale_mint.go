@@ -133,6 +133,7 @@ type mill struct {
 	delegations int
 	among       int // how many delegations, or agents, the mints are for; spread evenly over all
 	engine      *policy.Engine
+	grant       policy.Grant
 	minter      *tokens.Minter
 	random      *mathrand.Rand
 	token       []byte
@@ -213,11 +214,11 @@ func (m *mill) mint(delegated bool) error {
 		}
 		request.Delegation = delegation
 	}
-	grant, err := m.engine.Decide(&request)
-	if err != nil {
+	if err := m.engine.Decide(&request, &m.grant); err != nil {
 		return err
 	}
-	m.token, err = m.minter.Mint(m.token[:0], &grant)
+	var err error
+	m.token, err = m.minter.Mint(m.token[:0], &m.grant)
 	return err
 }
 

@@ -16,12 +16,18 @@ const MaxHandleLength = len("usr_") + MaxPrincipalLength + len("#") + 20
 
 // AgentHandle names one generation of an agent.
 func AgentHandle(name string, generation uint64) Handle {
-	return Handle("agt_" + name + "#" + strconv.FormatUint(generation, 10))
+	return generationHandle("agt_", name, generation)
 }
 
 // PrincipalHandle names one generation of a principal.
 func PrincipalHandle(id string, generation uint64) Handle {
-	return Handle("usr_" + id + "#" + strconv.FormatUint(generation, 10))
+	return generationHandle("usr_", id, generation)
+}
+
+// generationHandle allocates the handle and nothing else, as every mint spells one or two.
+func generationHandle(prefix, name string, generation uint64) Handle {
+	var digits [20]byte
+	return Handle(prefix + name + "#" + string(strconv.AppendUint(digits[:0], generation, 10)))
 }
 
 // SessionHandle names one session; its id is the handle.

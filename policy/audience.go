@@ -9,7 +9,7 @@ import (
 // chooseAudience: a token is for applications that are known and that the agent is assigned to, and a scope
 // that belongs to an application is granted only to an agent assigned to that application, whoever the
 // token is for. A caller that names no audience gets the owners of the granted scopes, or else the issuer.
-func chooseAudience(r *Request, g *grant) *identity.Error {
+func chooseAudience(r *Request, g *Grant) *identity.Error {
 	g.session.Audience = g.audienceSpace[:0]
 	if len(r.Audience) > identity.MaxApplications {
 		return identity.Errorf(identity.CodeInvalid, "%d audiences were asked for; at most %d are allowed", len(r.Audience), identity.MaxApplications).
@@ -57,7 +57,7 @@ func notAssigned(r *Request, app *identity.Application) *identity.Error {
 	return identity.Errorf(identity.CodeApplicationNotAssigned, "agent %q is not assigned to application %q", r.Agent.Name, app.Name)
 }
 
-func (g *grant) addAudience(r *Request, app *identity.Application) {
+func (g *Grant) addAudience(r *Request, app *identity.Application) {
 	if !slices.Contains(g.session.Audience, app.Audience) {
 		g.session.Audience = append(g.session.Audience, app.Audience)
 		g.offline = g.offline || app.Verification != identity.VerifyOnline

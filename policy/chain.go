@@ -8,7 +8,7 @@ import (
 // principal of its parent, or without one where the parent has none.
 //
 // How many agents may rest on the delegation is the delegation's rule.
-func joinChain(r *Request, g *grant) *identity.Error {
+func joinChain(r *Request, g *Grant) *identity.Error {
 	g.session.Chain = g.chainSpace[:0]
 	if r.Parent != nil {
 		if err := checkParent(r); err != nil {

@@ -4,7 +4,7 @@ import "github.com/deputy-id/deputy/identity"
 
 // checkDelegation: who acts for a principal does so under a delegation of that principal to the first agent
 // of the chain, active now, for no more agents than it says. A hop rests on its parent's very delegation.
-func checkDelegation(r *Request, g *grant) *identity.Error {
+func checkDelegation(r *Request, g *Grant) *identity.Error {
 	if r.Principal == nil {
 		if r.Agent.Type == identity.AgentUserDelegated {
 			return identity.Errorf(identity.CodeDelegationMissing, "agent %q is %s: it acts only for a principal", r.Agent.Name, r.Agent.Type).

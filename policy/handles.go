@@ -14,7 +14,7 @@ const maxParentHandles = (identity.MaxChain - 1) * handlesPerHop
 //
 // The parent's handles should include that of its signing key: a token forged with a stolen key could else be
 // exchanged for one that outlives the revocation of the key.
-func listHandles(r *Request, g *grant) *identity.Error {
+func listHandles(r *Request, g *Grant) *identity.Error {
 	s := &g.session
 	g.handles = append(g.handleSpace[:0], identity.SessionHandle(s.ID))
 	if s.Delegation != "" {
@@ -43,7 +43,7 @@ func listHandles(r *Request, g *grant) *identity.Error {
 	return nil
 }
 
-func (g *grant) addHandle(h identity.Handle) {
+func (g *Grant) addHandle(h identity.Handle) {
 	if !slices.Contains(g.handles, h) {
 		g.handles = append(g.handles, h)
 	}

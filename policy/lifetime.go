@@ -8,7 +8,7 @@ const shortestMillis = 1000
 // capLifetime: a session ends with the first of the caller's wish, the agent's maximum, the delegation, the
 // parent session, and, where somebody in the audience verifies offline and so can't hear of a revocation,
 // the short life of such tokens.
-func capLifetime(r *Request, g *grant) *identity.Error {
+func capLifetime(r *Request, g *Grant) *identity.Error {
 	seconds, err := cappedSeconds(r, g)
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func capLifetime(r *Request, g *grant) *identity.Error {
 }
 
 // cappedSeconds is the lifetime before delegation and parent are looked at.
-func cappedSeconds(r *Request, g *grant) (int64, *identity.Error) {
+func cappedSeconds(r *Request, g *Grant) (int64, *identity.Error) {
 	// The set of revocations forgets entries after MaxSessionSeconds: nothing may be longer, whatever is stored.
 	seconds := min(r.Agent.MaxSessionSeconds, identity.MaxSessionSeconds)
 	if seconds <= 0 {

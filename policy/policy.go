@@ -59,19 +59,23 @@ type Engine struct{}
 // NewEngine returns an engine with the model's own rules.
 func NewEngine() *Engine { return &Engine{} }
 
-// Decide returns a valid Grant, or an *identity.Error with the code of the rule that refused and a hint
-// what to do about it. Rules speak in the order below, the broadest first, so that a caller hears of the
-// suspended agent before it hears of a missing scope.
-func (e *Engine) Decide(r *Request) (Grant, error) {
-	g := new(grant)
+// Decide makes g a valid Grant, or returns an *identity.Error with the code of the rule that refused and a hint
+// what to do about it; g is then not valid, whatever it was before. Rules speak in the order below, the broadest
+// first, so that a caller hears of the suspended agent before it hears of a missing scope.
+//
+// The parent of the request must not be the session of g itself.
+func (e *Engine) Decide(r *Request, g *Grant) error {
+	*g = Grant{}
 	if err := decide(r, g); err != nil {
-		return Grant{}, err
+		*g = Grant{}
+		return err
 	}
-	return Grant{g}, nil
+	g.self = g
+	return nil
 }
 
 // decide fills g rule by rule; g is worth nothing until all of them have agreed.
-func decide(r *Request, g *grant) *identity.Error {
+func decide(r *Request, g *Grant) *identity.Error {
 	if err := checkRequest(r); err != nil {
 		return err
 	}

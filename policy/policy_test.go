@@ -99,15 +99,16 @@ func hop(t require.TestingT, parent *policy.Request) *policy.Request {
 	return &r
 }
 
-func granted(t require.TestingT, r *policy.Request) policy.Grant {
-	g, err := policy.NewEngine().Decide(r)
-	require.NoError(t, err)
+func granted(t require.TestingT, r *policy.Request) *policy.Grant {
+	g := new(policy.Grant)
+	require.NoError(t, policy.NewEngine().Decide(r, g))
 	require.True(t, g.Valid())
 	return g
 }
 
 func requireRefused(t require.TestingT, r *policy.Request, code identity.Code) *identity.Error {
-	g, err := policy.NewEngine().Decide(r)
+	var g policy.Grant
+	err := policy.NewEngine().Decide(r, &g)
 	var refusal *identity.Error
 	require.ErrorAs(t, err, &refusal)
 	require.Equal(t, code, refusal.Code, refusal.Message)
@@ -192,6 +193,44 @@ func TestZeroGrantIsNotValid(t *testing.T) {
 	require.False(t, g.Valid())
 	require.Nil(t, g.Session())
 	require.Nil(t, g.Handles())
+}
+
+func TestOnlyTheGrantThatWasDecidedIsValid(t *testing.T) {
+	engine := policy.NewEngine()
+	var g policy.Grant
+	require.NoError(t, engine.Decide(delegated(), &g))
+	copied := g
+	require.False(t, copied.Valid(), "a copy shares its arrays with the original")
+	require.Nil(t, copied.Session())
+	require.Nil(t, copied.Handles())
+	require.True(t, g.Valid())
+
+	refused := delegated()
+	refused.Agent.Status = identity.StatusSuspended
+	require.Error(t, engine.Decide(refused, &g))
+	require.False(t, g.Valid(), "what was granted before is gone")
+	require.Nil(t, g.Session())
+}
+
+func TestAGrantHoldsNothingOfTheDecisionBefore(t *testing.T) {
+	engine := policy.NewEngine()
+	var g policy.Grant
+	for _, r := range []*policy.Request{hop(t, delegated()), autonomous(), delegated()} {
+		require.NoError(t, engine.Decide(r, &g))
+		fresh := granted(t, r)
+		require.Equal(t, fresh.Session(), g.Session())
+		require.Equal(t, fresh.Handles(), g.Handles())
+	}
+}
+
+func TestAHopFromTheSessionOfItsOwnGrantIsRefused(t *testing.T) {
+	engine := policy.NewEngine()
+	var g policy.Grant
+	require.NoError(t, engine.Decide(delegated(), &g))
+	r := hop(t, delegated())
+	r.Parent = g.Session()
+	require.ErrorContains(t, engine.Decide(r, &g), "BUG")
+	require.False(t, g.Valid())
 }
 
 func TestGrantKeepsNothingThatTheCallerMayChange(t *testing.T) {

@@ -181,18 +181,19 @@ func TestNoHopWidensAnything(t *testing.T) {
 		var parent *policy.Grant
 		for try := range triesPerHop * identity.MaxChain {
 			r := drawRequest(t, parent)
-			g, err := engine.Decide(r)
+			g := new(policy.Grant)
+			err := engine.Decide(r, g)
 			require.Equal(t, err == nil, g.Valid(), "try %d", try)
 			if err != nil {
 				requireSoundRefusal(t, err)
 				continue
 			}
-			requireSound(t, r, &g)
+			requireSound(t, r, g)
 			if parent != nil {
-				requireNarrower(t, parent, &g)
+				requireNarrower(t, parent, g)
 			}
 			hops[len(g.Session().Chain)]++
-			parent = &g
+			parent = g
 		}
 	})
 	t.Logf("granted by number of agents: %v", hops)
@@ -224,8 +225,8 @@ func TestDecisionIsDeterministic(t *testing.T) {
 	engine := policy.NewEngine()
 	rapid.Check(t, func(t *rapid.T) {
 		r := drawRequest(t, nil)
-		first, errFirst := engine.Decide(r)
-		again, errAgain := engine.Decide(r)
+		var first, again policy.Grant
+		errFirst, errAgain := engine.Decide(r, &first), engine.Decide(r, &again)
 		require.Equal(t, errFirst, errAgain)
 		require.Equal(t, first.Session(), again.Session())
 		require.Equal(t, first.Handles(), again.Handles())

@@ -9,7 +9,7 @@ import (
 // narrowScopes: a session gets no scope outside of the agent's defaults, the delegation, and the parent
 // session. Scopes that were asked for by name are refused where one lies outside, never left out silently;
 // a caller that names none gets all that the three have in common.
-func narrowScopes(r *Request, g *grant) *identity.Error {
+func narrowScopes(r *Request, g *Grant) *identity.Error {
 	if r.Requested == "" {
 		return commonScopes(r, g)
 	}
@@ -35,7 +35,7 @@ func narrowScopes(r *Request, g *grant) *identity.Error {
 
 // commonScopes may end empty only for an agent that has no scopes to begin with: any other caller would get
 // a token that is good for nothing and find out late.
-func commonScopes(r *Request, g *grant) *identity.Error {
+func commonScopes(r *Request, g *Grant) *identity.Error {
 	scopes := r.Agent.DefaultScopes
 	if r.Delegation != nil {
 		scopes = intersect(scopes, r.Delegation.Scopes)

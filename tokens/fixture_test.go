@@ -77,9 +77,9 @@ func (w *world) newVerifier(t testing.TB, cache *Cache) *Verifier {
 	return v
 }
 
-func (w *world) mint(t testing.TB, g policy.Grant) []byte {
+func (w *world) mint(t testing.TB, g *policy.Grant) []byte {
 	t.Helper()
-	token, err := w.minter.Mint(nil, &g)
+	token, err := w.minter.Mint(nil, g)
 	require.NoError(t, err)
 	return token
 }
@@ -183,16 +183,16 @@ func (applications) ApplicationOwning(scope string) (*identity.Application, bool
 	return find(func(a *identity.Application) bool { return a.Scopes.Contains(scope) })
 }
 
-func grant(t testing.TB, r policy.Request) policy.Grant {
+func grant(t testing.TB, r policy.Request) *policy.Grant {
 	t.Helper()
 	r.Now, r.Applications, r.Issuer, r.SourceIP = noon, applications{}, issuer, netip.IPv6Loopback()
-	g, err := policy.NewEngine().Decide(&r)
-	require.NoError(t, err)
+	g := new(policy.Grant)
+	require.NoError(t, policy.NewEngine().Decide(&r, g))
 	return g
 }
 
 // delegated is a run of the mailer for Alice.
-func delegated(t testing.TB) policy.Grant {
+func delegated(t testing.TB) *policy.Grant {
 	t.Helper()
 	return grant(t, policy.Request{
 		SessionID: parentSession, Agent: mailer, Principal: alice, Delegation: delegation, Credential: credential,
@@ -201,13 +201,13 @@ func delegated(t testing.TB) policy.Grant {
 }
 
 // autonomous is a run of the sorter for nobody.
-func autonomous(t testing.TB) policy.Grant {
+func autonomous(t testing.TB) *policy.Grant {
 	t.Helper()
 	return grant(t, policy.Request{SessionID: parentSession, Agent: sorter, Credential: credential, Requested: "drive.read"})
 }
 
 // hop is the sorter, called by an agent with that token.
-func hop(t testing.TB, parent *Claims) policy.Grant {
+func hop(t testing.TB, parent *Claims) *policy.Grant {
 	t.Helper()
 	r := policy.Request{
 		SessionID: hopSession, Agent: sorter, Requested: "drive.read",

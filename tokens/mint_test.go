@@ -43,7 +43,7 @@ func TestAutonomousTokenHasTheAgentAsSubjectAndNoActor(t *testing.T) {
 }
 
 func TestHopKeepsTheSubjectAndEveryReasonToDie(t *testing.T) {
-	for name, parent := range map[string]policy.Grant{
+	for name, parent := range map[string]*policy.Grant{
 		"for a user": delegated(t),
 		"for nobody": grant(t, policy.Request{SessionID: parentSession, Agent: nightly, Requested: "drive.read"}),
 	} {
@@ -73,7 +73,7 @@ var nightly = func() *identity.Agent {
 
 func TestClaimsGiveBackTheSession(t *testing.T) {
 	w := newWorld(t)
-	for name, g := range map[string]policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t)} {
+	for name, g := range map[string]*policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t)} {
 		t.Run(name, func(t *testing.T) {
 			claims, err := w.verifier.Verify(w.mint(t, g))
 			require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestTheCredentialOfASessionIsThatOfItsNewestHop(t *testing.T) {
 func TestMintAppendsAndLeavesTheRestAlone(t *testing.T) {
 	w := newWorld(t)
 	g := autonomous(t)
-	out, err := w.minter.Mint([]byte("Bearer "), &g)
+	out, err := w.minter.Mint([]byte("Bearer "), g)
 	require.NoError(t, err)
 	token, ok := strings.CutPrefix(string(out), "Bearer ")
 	require.True(t, ok)
@@ -154,17 +154,17 @@ func TestMintNeedsAGoodKeyAndAnIssuer(t *testing.T) {
 	w := newWorld(t)
 	g := delegated(t)
 	w.minter.SetSigner(nil)
-	_, err := w.minter.Mint(nil, &g)
+	_, err := w.minter.Mint(nil, g)
 	require.Equal(t, identity.CodeNotFresh, identity.CodeOf(err))
 
 	w.minter.SetSigner(w.signer)
 	w.issuer = ""
-	_, err = w.minter.Mint(nil, &g)
+	_, err = w.minter.Mint(nil, g)
 	require.Equal(t, identity.CodeNotFresh, identity.CodeOf(err))
 
 	w.issuer = issuer
 	w.denied.handles = []identity.Handle{identity.KeyHandle(w.signer.kid)}
-	_, err = w.minter.Mint(nil, &g)
+	_, err = w.minter.Mint(nil, g)
 	require.Equal(t, identity.CodeNotFresh, identity.CodeOf(err))
 }
 
@@ -174,7 +174,7 @@ func TestMintRefusesEachRevokedHandle(t *testing.T) {
 	require.Len(t, g.Handles(), 5)
 	for _, handle := range g.Handles() {
 		w.denied.handles = []identity.Handle{handle}
-		_, err := w.minter.Mint(nil, &g)
+		_, err := w.minter.Mint(nil, g)
 		require.Equal(t, identity.CodeRevoked, identity.CodeOf(err), handle)
 	}
 }
@@ -188,7 +188,7 @@ func TestMintRefusesMoreClaimsThanATokenHolds(t *testing.T) {
 	}
 	wide.DefaultScopes = identity.Scopes(strings.Join(names, " "))
 	g := grant(t, policy.Request{SessionID: parentSession, Agent: &wide})
-	out, err := w.minter.Mint([]byte("x"), &g)
+	out, err := w.minter.Mint([]byte("x"), g)
 	require.Equal(t, identity.CodeTooLarge, identity.CodeOf(err))
 	require.Equal(t, "x", string(out))
 
@@ -254,11 +254,11 @@ func TestMinterNeedsItsParts(t *testing.T) {
 
 func TestMintAllocatesNothing(t *testing.T) {
 	w := newWorld(t)
-	for name, g := range map[string]policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t)} {
+	for name, g := range map[string]*policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t)} {
 		t.Run(name, func(t *testing.T) {
 			room := make([]byte, 0, MaxTokenBytes)
 			require.Zero(t, testing.AllocsPerRun(200, func() {
-				if _, err := w.minter.Mint(room, &g); err != nil {
+				if _, err := w.minter.Mint(room, g); err != nil {
 					t.Fatal(err)
 				}
 			}))

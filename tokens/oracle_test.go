@@ -135,7 +135,7 @@ func TestOthersReadOurTokensAsWeDo(t *testing.T) {
 	w := newWorld(t)
 	first, err := w.verifier.Verify(w.mint(t, delegated(t)))
 	require.NoError(t, err)
-	for name, g := range map[string]policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t), "hop": hop(t, first)} {
+	for name, g := range map[string]*policy.Grant{"delegated": delegated(t), "autonomous": autonomous(t), "hop": hop(t, first)} {
 		t.Run(name, func(t *testing.T) {
 			token := w.mint(t, g)
 			claims, err := w.verifier.Verify(token)

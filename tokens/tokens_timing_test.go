@@ -62,7 +62,7 @@ func BenchmarkMint(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		room := make([]byte, 0, MaxTokenBytes)
 		for pb.Next() {
-			if _, err := w.minter.Mint(room, &g); err != nil {
+			if _, err := w.minter.Mint(room, g); err != nil {
 				b.Error(err)
 			}
 		}
