@@ -50,9 +50,11 @@ func TestPurgeOfProvisionalLeavesFinalEntries(t *testing.T) {
 	for i := range 500 { // half of the provisional ones are committed
 		s.Add(revocation.Entry{Handle: id(identity.PrefixSession, i*2), Expires: now})
 	}
+	require.Equal(t, 500, s.Provisional(), "what was committed since is no longer provisional")
 	require.Zero(t, s.PurgeProvisional(now-1))
 	require.Equal(t, 500, s.PurgeProvisional(now))
 	require.Zero(t, s.PurgeProvisional(now+hour))
+	require.Zero(t, s.Provisional())
 	require.Equal(t, 1500, s.Len())
 	require.Len(t, final(s), 1500)
 }

@@ -84,6 +84,20 @@ func (s *Set) Merge(entries iter.Seq[Entry]) (added int) {
 // Len returns the number of handles in the set, provisional ones included.
 func (s *Set) Len() int { return int(s.live.Load()) }
 
+// Provisional returns the number of entries that are not known to be committed. It visits every shard, so it is
+// for a look now and then.
+func (s *Set) Provisional() (n int) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		if t := sh.table.Load(); t != nil {
+			n += t.provisional
+		}
+		sh.mu.Unlock()
+	}
+	return n
+}
+
 // Final yields every entry that is not provisional, for snapshots, in no particular order. Everything added
 // before the call is yielded unless it is purged meanwhile; what is added during the walk may or may not be.
 // The walk holds no lock.
