@@ -46,7 +46,9 @@ type call struct {
 	buf      []byte
 	request  policy.Request
 	grant    policy.Grant
-	audience []string
+	// delegation is what the session rests on, where it was there already.
+	delegation identity.Delegation
+	audience   []string
 }
 
 type callPool struct{ pool sync.Pool }

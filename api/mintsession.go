@@ -160,7 +160,9 @@ func (c *call) mayRun(agent string) error {
 // caller may lend in the principal's name, a new one. Answered says that the response is complete.
 func (a *API) findDelegation(c *call, s *sessionRequest) (answered bool, err error) {
 	agent := c.request.Agent
-	delegation, refusal := c.view.ActiveDelegation(agent.Name, s.principal, s.scopes, c.now)
+	var refusal *identity.Error
+	c.delegation, refusal = c.view.ActiveDelegation(agent.Name, s.principal, s.scopes, c.now)
+	delegation := &c.delegation
 	principal, known := c.view.Principal(s.principal)
 	if refusal == nil && !known {
 		return false, fmt.Errorf("BUG: a delegation of %q without its principal", s.principal)

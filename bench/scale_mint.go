@@ -134,6 +134,7 @@ type mill struct {
 	among       int // how many delegations, or agents, the mints are for; spread evenly over all
 	engine      *policy.Engine
 	grant       policy.Grant
+	delegation  identity.Delegation
 	minter      *tokens.Minter
 	random      *mathrand.Rand
 	token       []byte
@@ -208,11 +209,12 @@ func (m *mill) mint(delegated bool) error {
 		if request.Principal, ok = view.Principal(m.principals[principal]); !ok {
 			return fmt.Errorf("principal %s is not in the store", m.principals[principal])
 		}
-		delegation, refusal := view.ActiveDelegation(request.Agent.Name, request.Principal.ID, "", now)
+		var refusal *identity.Error
+		m.delegation, refusal = view.ActiveDelegation(request.Agent.Name, request.Principal.ID, "", now)
 		if refusal != nil {
 			return refusal
 		}
-		request.Delegation = delegation
+		request.Delegation = &m.delegation
 	}
 	if err := m.engine.Decide(&request, &m.grant); err != nil {
 		return err

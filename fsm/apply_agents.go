@@ -1,10 +1,6 @@
 package fsm
 
-import (
-	"unique"
-
-	"github.com/deputy-id/deputy/identity"
-)
+import "github.com/deputy-id/deputy/identity"
 
 // agent returns a copy of the row, to change and put back.
 func (s *state) agent(name string) (*agentRow, *identity.Error) {
@@ -29,7 +25,7 @@ func (s *state) createAgent(b CreateAgent) (*identity.Agent, *identity.Error) {
 	if _, ok := s.agents.find(b.Agent.Name); ok {
 		return nil, alreadyExists("agent", b.Agent.Name)
 	}
-	row := &agentRow{Agent: b.Agent, text: unique.Make(b.Agent.Name)}
+	row := newAgentRow(b.Agent, &s.texts)
 	var err *identity.Error
 	if row.Credentials, err = s.fileCredentials(Owner{OwnerAgent, row.Name}, b.Agent.Credentials); err != nil {
 		return nil, err
@@ -51,6 +47,7 @@ func (s *state) updateAgent(b UpdateAgent) (*identity.Agent, *identity.Error) {
 	}
 	row.Description, row.OwnerGroup, row.Type = b.Agent.Description, b.Agent.OwnerGroup, b.Agent.Type
 	row.DefaultScopes, row.MaxSessionSeconds = b.Agent.DefaultScopes, b.Agent.MaxSessionSeconds
+	row.share(&s.texts)
 	row.Applications, row.Groups, row.Labels = b.Agent.Applications, b.Agent.Groups, b.Agent.Labels
 	s.horizon.raise(row.MaxSessionSeconds, 0)
 	return s.putAgent(row), nil

@@ -59,7 +59,7 @@ func (s *state) createDelegation(b CreateDelegation) (*record, *identity.Error) 
 // mayLend holds a new delegation to the principal's consent and to the bound of the pair.
 func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identity.Error {
 	active := 0
-	pivot := lastOfPair(p.ID, agent.text)
+	pivot := lastOfPair(s.delegations.seed, p.ID, agent.text)
 	s.delegations.byPair.work.Descend(pivot, func(r paired) bool {
 		if r.principal != p.ID || r.agent != pivot.agent || r.expires <= s.time {
 			return false

@@ -174,6 +174,26 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// The delegation is handed out by value: what is allocated is the spelling of its id.
+func TestTheMintPathReadsWithoutGarbage(t *testing.T) {
+	m := newMachine(t)
+	must1[*identity.Agent](m, CreateAgent{testAgent("inbox")})
+	must1[*identity.Delegation](m, CreateDelegation{Delegation: testDelegation(1, "ann@x", "inbox"), EnsurePrincipal: true})
+	v := m.fsm.View()
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		_, agent := v.Agent("inbox")
+		_, principal := v.Principal("ann@x")
+		if !agent || !principal {
+			t.Error("not found")
+		}
+	}))
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() {
+		if _, err := v.ActiveDelegation("inbox", "ann@x", "", m.now); err != nil {
+			t.Error(err)
+		}
+	}), 1.0)
+}
+
 func BenchmarkView(b *testing.B) {
 	n := benchDelegations(b)
 	m := laidOut(b, n)

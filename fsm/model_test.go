@@ -249,8 +249,35 @@ func TestDelegationsAgreeWithAPlainBook(t *testing.T) {
 	})
 }
 
+// requireLeads holds the index of the mint path to the tree: each pair is led by its last record, and no other is.
+func requireLeads(t require.TestingT, v *View) {
+	want := map[uint64]*record{}
+	v.delegationsByPair.Scan(func(item paired) bool {
+		want[item.hash] = item.record
+		return true
+	})
+	have := map[uint64]*record{}
+	var collect func(n *indexNode[*record])
+	collect = func(n *indexNode[*record]) {
+		for i := range n.kids {
+			for _, item := range n.kids[i].list {
+				have[item.hash] = item.row
+			}
+			if n.kids[i].below != nil {
+				collect(n.kids[i].below)
+			}
+		}
+	}
+	collect(v.leads)
+	require.Len(t, have, len(want))
+	for hash, r := range want {
+		require.Same(t, r, have[hash])
+	}
+}
+
 func (b *book) agrees(t *rapid.T, m *machine, now identity.Instant) {
 	v := m.fsm.View()
+	requireLeads(t, v)
 	for _, agent := range []string{"", "a", "b"} {
 		for _, principal := range []string{"", "p@x", "q@x"} {
 			want := b.of(agent, principal)
@@ -277,7 +304,7 @@ func (b *book) agrees(t *rapid.T, m *machine, now identity.Instant) {
 			d, err := v.ActiveDelegation(agent, principal, "x", now)
 			if best == nil {
 				require.NotNil(t, err)
-				require.Nil(t, d)
+				require.Zero(t, d)
 				continue
 			}
 			require.Nil(t, err)

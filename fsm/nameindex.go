@@ -1,159 +1,83 @@
 package fsm
 
-// nameIndex finds a row by its name in a few steps whatever the number of rows, for the mint path. The tree of the
-// same rows has them in order; but a search in a tree of a million compares twenty names, each somewhere else
-// in memory, and those misses cost as much as a quarter of a signature.
-//
-// It is a trie of fixed depth over a hash of the name, copied on write: a node belongs to the epoch that made
-// it, and a node of an earlier epoch, which some View may show, is copied before it is changed.
-type nameIndex[V any] struct {
-	root  *indexRoot[V]
-	epoch uint64
-	name  func(V) string
-}
-
-// Each of the three levels takes six bits of the hash. 2¹⁸ buckets hold one row each at a quarter of a
-// million, and some forty at ten million, which a search walks through in one piece of memory.
-const (
-	indexBits = 6
-	indexFan  = 1 << indexBits
-	indexMask = indexFan - 1
+import (
+	"hash/maphash"
+	"math/bits"
 )
 
-type indexRoot[V any] struct {
-	epoch uint64
-	mids  [indexFan]*indexMid[V]
+// nameIndex finds a row by its name. The tree of the same rows has them in order.
+type nameIndex[V any] struct {
+	hashIndex[V]
+	seed maphash.Seed
+	name func(V) string
 }
 
-type indexMid[V any] struct {
-	epoch uint64
-	pages [indexFan]*indexPage[V]
+func newNameIndex[V any](seed maphash.Seed, name func(V) string) *nameIndex[V] {
+	return &nameIndex[V]{newHashIndex[V](), seed, name}
 }
 
-type indexPage[V any] struct {
-	epoch   uint64
-	buckets [indexFan][]indexed[V] // replaced, never modified
-}
+// hashName is that of Go's own maps: quick, and nobody can choose names that clash. Its seed differs between the
+// replicas, and so may where a row is found, never which.
+func hashName(seed maphash.Seed, name string) uint64 { return maphash.String(seed, name) }
 
-type indexed[V any] struct {
-	hash uint64
-	row  V
-}
-
-func newNameIndex[V any](name func(V) string) *nameIndex[V] {
-	return &nameIndex[V]{root: new(indexRoot[V]), name: name}
-}
-
-// hashName is FNV-1a: the same on every replica, and good enough where a clash only costs a comparison.
-func hashName(hash uint64, name string) uint64 {
-	for i := 0; i < len(name); i++ {
-		hash = (hash ^ uint64(name[i])) * 1099511628211
-	}
-	return hash
-}
-
-const hashSeed = 14695981039346656037
-
-// slotsOf spreads the hash, of which FNV mixes the low bits best.
-func slotsOf(hash uint64) (mid, page, bucket int) {
-	hash ^= hash >> 32
-	return int(hash & indexMask), int(hash >> indexBits & indexMask), int(hash >> (2 * indexBits) & indexMask)
+// hashPair is the hash of a principal and an agent, of the hashes of their names.
+func hashPair(principal, agent uint64) uint64 {
+	return bits.RotateLeft64(principal, hashBits/2) ^ agent*3
 }
 
 // face is an index as of one moment, for any number of readers.
 type face[V any] struct {
-	root *indexRoot[V]
+	root *indexNode[V]
+	seed maphash.Seed
 	name func(V) string
 }
 
 // find looks a name up; it allocates nothing.
 func (f face[V]) find(name string) (row V, ok bool) {
-	hash := hashName(hashSeed, name)
-	m, p, b := slotsOf(hash)
-	mid := f.root.mids[m]
-	if mid == nil {
-		return row, false
-	}
-	page := mid.pages[p]
-	if page == nil {
-		return row, false
-	}
-	for i := range page.buckets[b] {
-		if slot := &page.buckets[b][i]; slot.hash == hash && f.name(slot.row) == name {
-			return slot.row, true
+	return f.findHash(hashName(f.seed, name), name)
+}
+
+// findHash is find for a name whose hash the caller needs as well.
+func (f face[V]) findHash(hash uint64, name string) (row V, ok bool) {
+	list := f.root.list(hash)
+	for i := range list {
+		if list[i].hash == hash && f.name(list[i].row) == name {
+			return list[i].row, true
 		}
 	}
 	return row, false
 }
 
-func (x *nameIndex[V]) face() face[V] { return face[V]{x.root, x.name} }
+func (x *nameIndex[V]) face() face[V] { return face[V]{x.root, x.seed, x.name} }
 
 // freeze returns the face as of now; what is written from now on is copied first.
-func (x *nameIndex[V]) freeze() face[V] {
-	x.epoch++
-	return x.face()
-}
+func (x *nameIndex[V]) freeze() face[V] { return face[V]{x.hashIndex.freeze(), x.seed, x.name} }
 
 // set puts a row in the place of the one that has its name, if any.
 func (x *nameIndex[V]) set(row V) {
 	name := x.name(row)
-	hash := hashName(hashSeed, name)
-	bucket := x.bucket(hash)
-	next := make([]indexed[V], 0, len(*bucket)+1)
-	for _, slot := range *bucket {
-		if slot.hash != hash || x.name(slot.row) != name {
-			next = append(next, slot)
-		}
-	}
-	*bucket = append(next, indexed[V]{hash, row})
+	hash := hashName(x.seed, name)
+	list := x.without(hash, name, 1)
+	x.put(hash, append(list, indexed[V]{hash, row}))
 }
 
 func (x *nameIndex[V]) delete(name string) {
-	if _, ok := x.face().find(name); !ok {
-		return
+	if _, ok := x.face().find(name); ok {
+		hash := hashName(x.seed, name)
+		x.put(hash, x.without(hash, name, 0))
 	}
-	hash := hashName(hashSeed, name)
-	bucket := x.bucket(hash)
-	var next []indexed[V]
-	for _, slot := range *bucket {
-		if slot.hash != hash || x.name(slot.row) != name {
-			next = append(next, slot)
-		}
-	}
-	*bucket = next
 }
 
-// bucket returns the place of a hash, on a path that this epoch may write.
-func (x *nameIndex[V]) bucket(hash uint64) *[]indexed[V] {
-	m, p, b := slotsOf(hash)
-	if x.root.epoch != x.epoch {
-		root := *x.root
-		root.epoch = x.epoch
-		x.root = &root
+// without copies the list of a hash but for the row of that name, with room for some more.
+func (x *nameIndex[V]) without(hash uint64, name string, room int) []indexed[V] {
+	list := x.root.list(hash)
+	next := make([]indexed[V], 0, len(list)+room)
+	for _, item := range list {
+		if item.hash != hash || x.name(item.row) != name {
+			next = append(next, item)
+		}
 	}
-	mid := x.root.mids[m]
-	switch {
-	case mid == nil:
-		mid = &indexMid[V]{epoch: x.epoch}
-		x.root.mids[m] = mid
-	case mid.epoch != x.epoch:
-		copied := *mid
-		copied.epoch = x.epoch
-		mid = &copied
-		x.root.mids[m] = mid
-	}
-	page := mid.pages[p]
-	switch {
-	case page == nil:
-		page = &indexPage[V]{epoch: x.epoch}
-		mid.pages[p] = page
-	case page.epoch != x.epoch:
-		copied := *page
-		copied.epoch = x.epoch
-		page = &copied
-		mid.pages[p] = page
-	}
-	return &page.buckets[b]
+	return next
 }
 
 // rows is a table of the mint path: in order of the names, and findable at once.
@@ -162,8 +86,8 @@ type rows[V any] struct {
 	byName *nameIndex[V]
 }
 
-func newRows[V any](name func(V) string) *rows[V] {
-	return &rows[V]{newNamed[V](), newNameIndex(name)}
+func newRows[V any](seed maphash.Seed, name func(V) string) *rows[V] {
+	return &rows[V]{newNamed[V](), newNameIndex(seed, name)}
 }
 
 func (r *rows[V]) find(name string) (V, bool) { return r.byName.face().find(name) }

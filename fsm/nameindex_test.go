@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"fmt"
+	"hash/maphash"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -16,7 +18,7 @@ type namedRow struct {
 }
 
 func newTestIndex() *nameIndex[*namedRow] {
-	return newNameIndex(func(r *namedRow) string { return r.name })
+	return newNameIndex(maphash.MakeSeed(), func(r *namedRow) string { return r.name })
 }
 
 func TestFrozenFaceOfAnIndexNeverChanges(t *testing.T) {
@@ -27,10 +29,17 @@ func TestFrozenFaceOfAnIndexNeverChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, book := newTestIndex(), map[string]int{}
 		var faces []frozen
-		names := rapid.SampledFrom([]string{"a", "b", "c", "agent-1", "agent-2", "agent-3", ""})
+		known := []string{"a", "b", "c", "agent-1", "agent-2", "agent-3", ""}
+		names := rapid.SampledFrom(known)
 		for version := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			name := names.Draw(t, "name")
-			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			case 4: // lists become nodes
+				for i := range rapid.IntRange(0, 20*indexList).Draw(t, "many") {
+					many := fmt.Sprintf("many-%d", i)
+					x.set(&namedRow{many, version})
+					book[many] = version
+				}
 			case 0:
 				x.delete(name)
 				delete(book, name)
@@ -42,12 +51,17 @@ func TestFrozenFaceOfAnIndexNeverChanges(t *testing.T) {
 			}
 		}
 		for _, f := range append(faces, frozen{x.face(), book}) {
-			for _, name := range []string{"a", "b", "c", "agent-1", "agent-2", "agent-3", "", "never"} {
+			for _, name := range append(known, "many-0", "many-777", "never") {
 				row, ok := f.face.find(name)
 				version, known := f.want[name]
 				require.Equal(t, known, ok, name)
 				if ok {
 					require.Equal(t, &namedRow{name, version}, row)
+				}
+			}
+			for name, version := range f.want {
+				if row, ok := f.face.find(name); !ok || row.version != version {
+					t.Fatalf("%s is missing or another one", name)
 				}
 			}
 		}
@@ -98,8 +112,8 @@ func TestIndexIsReadBesideItsWriter(t *testing.T) {
 func TestClashingHashesAreToldApartByName(t *testing.T) {
 	x := newTestIndex()
 	one, two := &namedRow{"one", 1}, &namedRow{"two", 2}
-	hash := hashName(hashSeed, "one")
-	*x.bucket(hash) = []indexed[*namedRow]{{hash, two}, {hash, one}} // as if "two" had the same hash
+	hash := hashName(x.seed, "one")
+	x.put(hash, []indexed[*namedRow]{{hash, two}, {hash, one}}) // as if "two" had the same hash
 
 	row, ok := x.face().find("one")
 	require.True(t, ok)
@@ -107,7 +121,18 @@ func TestClashingHashesAreToldApartByName(t *testing.T) {
 	x.delete("one")
 	_, ok = x.face().find("one")
 	require.False(t, ok)
-	require.Len(t, *x.bucket(hash), 1)
+	require.Len(t, x.root.list(hash), 1)
+}
+
+// However many hashes are the same, the index neither loses one nor splits for ever.
+func TestRowsOfOneHashStayInOneList(t *testing.T) {
+	x := newHashIndex[int]()
+	const hash, many = 0x1234_5678_9abc_def0, 3 * indexList
+	for i := range many {
+		x.put(hash, append(slices.Clone(x.root.list(hash)), indexed[int]{hash, i}))
+	}
+	require.Len(t, x.root.list(hash), many)
+	require.Empty(t, x.root.list(hash^1<<60), "the last four bits are told apart")
 }
 
 func TestFindingAllocatesNothing(t *testing.T) {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"cmp"
+	"hash/maphash"
 	"strings"
 	"unique"
 
@@ -17,31 +18,39 @@ import (
 //
 // A record is never modified once a tree holds it.
 type record struct {
+	// What decides whether a session may rest on the delegation fills one line of the processor's cache.
 	id        [16]byte // the UUID of dlg_…
+	principal string
 	agent     unique.Handle[string]
 	scopes    unique.Handle[string]
-	origin    unique.Handle[string]
-	principal string
-	reason    string
-	created   identity.Instant
 	expires   identity.Instant
-	withdrawn identity.Instant
-	revision  uint64
 	// made is the FSM-wide generation counter at creation. Agent and principal have generations from the
 	// same counter, so a delegation that is older than either of them belonged to another one of that name,
 	// and one that is older than the principal's last kill was withdrawn by it.
-	made     uint64
-	maxHops  uint8
-	inactive bool // withdrawn by itself
+	made uint64
+
+	maxHops   uint8
+	inactive  bool // withdrawn by itself
+	origin    unique.Handle[string]
+	reason    string
+	created   identity.Instant
+	withdrawn identity.Instant
+	revision  uint64
 }
 
 func (r *record) key() string { return identity.FormatID(identity.PrefixDelegation, r.id) }
 
-// delegation returns the record as the domain knows it. The principal's last kill, if it is younger than the
-// record, has withdrawn it.
+// delegation returns the record as the domain knows it.
 func (r *record) delegation(p *principalRow) *identity.Delegation {
-	d := &identity.Delegation{
-		ID: r.key(), Principal: r.principal, Agent: r.agent.Value(), Scopes: identity.Scopes(r.scopes.Value()),
+	d := r.delegationTo(r.agent.Value(), p)
+	return &d
+}
+
+// delegationTo is delegation for a caller that has the name of its agent at hand. The principal's last kill, if it
+// is younger than the record, has withdrawn it.
+func (r *record) delegationTo(agent string, p *principalRow) identity.Delegation {
+	d := identity.Delegation{
+		ID: r.key(), Principal: r.principal, Agent: agent, Scopes: identity.Scopes(r.scopes.Value()),
 		Expires: r.expires, Reason: r.reason, Origin: r.origin.Value(), MaxHops: r.maxHops,
 		Status: identity.DelegationActive, Created: r.created, Revision: r.revision,
 	}
@@ -66,23 +75,27 @@ type paired struct {
 	*record
 }
 
-func pairOf(r *record) paired {
-	// One more round between the two names, so that they can't be shifted against each other.
-	return paired{hashName(hashName(hashSeed, r.principal)*31, r.agent.Value()), r}
+func pairOf(seed maphash.Seed, r *record) paired {
+	return paired{hashPair(hashName(seed, r.principal), hashName(seed, r.agent.Value())), r}
 }
 
 // lastOfPair sorts behind every record of a pair.
-func lastOfPair(principal string, agent unique.Handle[string]) paired {
-	return pairOf(&record{principal: principal, agent: agent, expires: endOfTime, id: lastID})
+func lastOfPair(seed maphash.Seed, principal string, agent unique.Handle[string]) paired {
+	return pairOf(seed, &record{principal: principal, agent: agent, expires: endOfTime, id: lastID})
 }
 
-// records is the delegation table: one record in each of five orders.
+// samePair reports whether two records are between the same two names.
+func samePair(a, b *record) bool { return a.agent == b.agent && a.principal == b.principal }
+
+// records is the delegation table: one record in each of five orders, and those that last longest findable at once.
 type records struct {
+	seed        maphash.Seed
 	byID        *tree[*record]
 	byAgent     *tree[*record] // agent, id
 	byPrincipal *tree[*record] // principal, id
 	byPair      *tree[paired]  // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
 	byExpiry    *tree[*record] // expires, id; for purges only, so no View has it
+	leads       hashIndex[*record]
 }
 
 func compareAgents(a, b *record) int {
@@ -134,8 +147,9 @@ func less[T any](order func(a, b T) int) func(a, b T) bool {
 	return func(a, b T) bool { return order(a, b) < 0 }
 }
 
-func newRecords() *records {
+func newRecords(seed maphash.Seed) *records {
 	return &records{
+		seed: seed, leads: newHashIndex[*record](),
 		byID: newTree(less(byIDOrder)), byAgent: newTree(less(byAgentOrder)), byPrincipal: newTree(less(byPrincipalOrder)),
 		byPair: newTree(less(byPairOrder)), byExpiry: newTree(less(byExpiryOrder)),
 	}
@@ -147,14 +161,68 @@ func (t *records) add(r *record) {
 	t.byPrincipal.set(r)
 	t.byExpiry.set(r)
 	if !r.inactive {
-		t.byPair.set(pairOf(r))
+		pair := pairOf(t.seed, r)
+		t.byPair.set(pair)
+		t.lead(pair)
 	}
+}
+
+// lead makes a record the one that leads its pair, unless another one lasts longer.
+func (t *records) lead(pair paired) {
+	old := findLead(t.leads.root, pair.hash, pair.principal, pair.agent)
+	if old == nil || byExpiryOrder(old, pair.record) < 0 {
+		t.putLead(pair.hash, old, pair.record)
+	}
+}
+
+// unpair takes a record out of its pair. The next one leads it then.
+func (t *records) unpair(r *record) {
+	pair := pairOf(t.seed, r)
+	t.byPair.delete(pair)
+	old := findLead(t.leads.root, pair.hash, r.principal, r.agent)
+	if old == nil || old.id != r.id {
+		return
+	}
+	var next *record
+	t.byPair.work.Descend(pair, func(before paired) bool {
+		if samePair(before.record, r) {
+			next = before.record
+		}
+		return false
+	})
+	t.putLead(pair.hash, old, next)
+}
+
+// putLead puts one record in the place of another, either of which may be nil.
+func (t *records) putLead(hash uint64, old, next *record) {
+	list := t.leads.root.list(hash)
+	changed := make([]indexed[*record], 0, len(list)+1)
+	for _, item := range list {
+		if item.row != old {
+			changed = append(changed, item)
+		}
+	}
+	if next != nil {
+		changed = append(changed, indexed[*record]{hash, next})
+	}
+	t.leads.put(hash, changed)
+}
+
+// findLead returns the record that lasts longest of those that were not withdrawn one by one, or nil.
+func findLead(leads *indexNode[*record], hash uint64, principal string, agent unique.Handle[string]) *record {
+	list := leads.list(hash)
+	for i := range list {
+		if r := list[i].row; list[i].hash == hash && r.agent == agent && r.principal == principal {
+			return r
+		}
+	}
+	return nil
 }
 
 // replace puts a changed copy in the place of a record with the same id, agent, principal and expiry.
 func (t *records) replace(r *record) {
 	if r.inactive {
-		t.byPair.delete(pairOf(r))
+		t.unpair(r)
 	}
 	t.byID.set(r)
 	t.byAgent.set(r)
@@ -166,7 +234,7 @@ func (t *records) remove(r *record) {
 	t.byID.delete(r)
 	t.byAgent.delete(r)
 	t.byPrincipal.delete(r)
-	t.byPair.delete(pairOf(r))
+	t.unpair(r)
 	t.byExpiry.delete(r)
 }
 

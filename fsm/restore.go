@@ -108,7 +108,8 @@ func (l *loader) record(r *frameReader, number section) error {
 			if w.Agent == nil {
 				return corrupt("an agent is missing")
 			}
-			row := &agentRow{Agent: *w.Agent, born: w.Born, text: unique.Make(w.Agent.Name)}
+			row := newAgentRow(*w.Agent, &l.texts)
+			row.born = w.Born
 			s.agents.load(row)
 			for _, c := range row.Credentials {
 				s.owners.set(named[Owner]{c.ID, Owner{OwnerAgent, row.Name}})
@@ -121,6 +122,7 @@ func (l *loader) record(r *frameReader, number section) error {
 				return corrupt("a principal is missing")
 			}
 			row := &principalRow{Principal: *w.Principal, born: w.Born, killed: w.Killed, killedAt: w.KilledAt}
+			row.Status = identity.Status(l.texts.intern(string(row.Status)))
 			s.principals.load(row)
 			return nil
 		})
@@ -226,11 +228,14 @@ func (l *loader) finish() *state {
 	wait.Go(func() {
 		pairs := make([]paired, len(active))
 		for i, r := range active {
-			pairs[i] = pairOf(r)
+			pairs[i] = pairOf(s.delegations.seed, r)
 		}
 		slices.SortFunc(pairs, byPairOrder)
-		for _, p := range pairs {
+		for i, p := range pairs {
 			s.delegations.byPair.load(p)
+			if i+1 == len(pairs) || !samePair(p.record, pairs[i+1].record) {
+				s.delegations.lead(p)
+			}
 		}
 	})
 	fill(s.delegations.byExpiry, l.records, byExpiryOrder)

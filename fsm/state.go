@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"hash/maphash"
 	"math"
 	"time"
 	"unique"
@@ -63,7 +64,8 @@ func (h *horizon) raise(tokenSeconds, leaseMillis int64) {
 
 // state is what Apply writes. Only the goroutine that applies touches it; readers get Views.
 type state struct {
-	set *revocation.Set // shared by all states of the process: it only ever grows
+	set  *revocation.Set // shared by all states of the process: it only ever grows
+	seed maphash.Seed    // of the hashes that names are found by; nothing that is written or answered depends on it
 
 	index        uint64
 	time         identity.Instant
@@ -99,18 +101,19 @@ type state struct {
 }
 
 func newState(set *revocation.Set) *state {
+	seed := maphash.MakeSeed()
 	s := &state{
-		set: set,
+		set: set, seed: seed,
 		settings: &identity.Settings{
 			OfflineTTLSeconds: identity.DefaultOfflineTTLSeconds,
 			LeaseMillis:       identity.DefaultLeaseMillis,
 		},
-		agents:     newRows(func(r *agentRow) string { return r.Name }),
-		principals: newRows(func(r *principalRow) string { return r.ID }),
+		agents:     newRows(seed, func(r *agentRow) string { return r.Name }),
+		principals: newRows(seed, func(r *principalRow) string { return r.ID }),
 
 		applications: newNamed[*identity.Application](), audiences: newNamed[*identity.Application](),
 		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](),
-		delegations: newRecords(), bars: newTree(lessBar),
+		delegations: newRecords(seed), bars: newTree(lessBar),
 		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
 		small:    newSmall(),
 		internal: newWindow(internalAge), clients: newWindow(clientKeyAge),
@@ -127,13 +130,14 @@ func (s *state) view() *View {
 		s.smallWrite, s.smallRead = nil, s.small.Txn(false)
 	}
 	return &View{
-		index: s.index, time: s.time, settings: s.settings, keysRevision: s.keysRevision, horizon: s.horizon,
+		index: s.index, time: s.time, seed: s.seed, settings: s.settings, keysRevision: s.keysRevision, horizon: s.horizon,
 		agents: s.agents.freeze(), agentsByName: s.agents.freezeNames(),
 		principals: s.principals.freeze(), principalsByID: s.principals.freezeNames(), applications: s.applications.freeze(),
 		audiences: s.audiences.freeze(), scopes: s.scopes.freeze(), owners: s.owners.freeze(),
 		delegations: s.delegations.byID.freeze(), delegationsByAgent: s.delegations.byAgent.freeze(),
 		delegationsByPrincipal: s.delegations.byPrincipal.freeze(), delegationsByPair: s.delegations.byPair.freeze(),
-		bars: s.bars.freeze(), revocations: s.revocations.freeze(),
+		leads: s.delegations.leads.freeze(),
+		bars:  s.bars.freeze(), revocations: s.revocations.freeze(),
 		small: s.smallRead, apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
 		superseded: make(chan struct{}),

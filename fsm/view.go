@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 	"unique"
@@ -20,6 +21,7 @@ type View struct {
 	index        uint64
 	time         identity.Instant
 	settings     *identity.Settings
+	seed         maphash.Seed // of the hashes of names
 	keysRevision uint64
 	horizon      horizon
 
@@ -36,6 +38,7 @@ type View struct {
 	delegationsByAgent         *btree.BTreeG[*record]
 	delegationsByPrincipal     *btree.BTreeG[*record]
 	delegationsByPair          *btree.BTreeG[paired]
+	leads                      *indexNode[*record]
 	bars                       *btree.BTreeG[bar]
 	revocations                *btree.BTreeG[*identity.Revocation]
 	small                      *memdb.Txn
@@ -51,6 +54,21 @@ type agentRow struct {
 	identity.Agent
 	born uint64                // its first generation
 	text unique.Handle[string] // its name, as records have it
+}
+
+func newAgentRow(a identity.Agent, texts *texts) *agentRow {
+	row := &agentRow{Agent: a, text: unique.Make(a.Name)}
+	row.Name = row.text.Value()
+	row.share(texts)
+	return row
+}
+
+// share lets agents have the same bytes where they say the same. A mint reads these texts, and memory that every
+// agent points to is in the processor's caches.
+func (r *agentRow) share(texts *texts) {
+	r.Type = identity.AgentType(texts.intern(string(r.Type)))
+	r.Status = identity.Status(texts.intern(string(r.Status)))
+	r.DefaultScopes = identity.Scopes(texts.intern(string(r.DefaultScopes)))
 }
 
 // principalRow is a principal with what only the FSM needs to know.
