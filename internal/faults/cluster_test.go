@@ -20,18 +20,25 @@ const requestWait = 30 * time.Second
 
 // fleet is a cluster of real processes. All of them are gone when the test ends.
 type fleet struct {
+	on       ground
 	dir      string
 	token    string // role admin
 	prepared int    // nodes but the first, whether they got in or not
 	nodes    []*node
 }
 
-// newFleet starts a cluster of n nodes: the first bootstraps, the others join.
+// newFleet starts a cluster of n nodes on loopback.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
 	needsFaults(t)
-	f := &fleet{dir: t.TempDir()}
-	first := newNode(t, "n1", f.dir)
+	return newFleetOn(t, loopback{}, n)
+}
+
+// newFleetOn starts a cluster of n nodes: the first bootstraps, the others join.
+func newFleetOn(t *testing.T, on ground, n int) *fleet {
+	t.Helper()
+	f := &fleet{on: on, dir: t.TempDir()}
+	first := newNode(t, on, "n1", f.dir)
 	tokenFile := filepath.Join(f.dir, "root-token")
 	first.configure(t, "bootstrap: true\nroot_token_file: "+tokenFile)
 	first.start(t)
@@ -59,7 +66,7 @@ func (f *fleet) join(t *testing.T) *node {
 func (f *fleet) prepare(t *testing.T, token string) *node {
 	t.Helper()
 	f.prepared++
-	n := newNode(t, fmt.Sprintf("n%d", f.prepared+1), f.dir)
+	n := newNode(t, f.on, fmt.Sprintf("n%d", f.prepared+1), f.dir)
 	file := filepath.Join(n.dir, "join-token")
 	require.NoError(t, os.WriteFile(file, []byte(token+"\n"), 0o600))
 	n.configure(t, "join_token_file: "+file)

@@ -23,9 +23,29 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	workshop = dir
-	code := m.Run()
+	code := run(m)
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// run runs the tests, in namespaces of their own where they ask for that.
+func run(m *testing.M) int {
+	var err error
+	code := 1
+	switch os.Getenv("DEPUTY_ROBUSTNESS") {
+	case robustnessWanted:
+		code, err = moveInside()
+	case robustnessInside:
+		if err = settleInside(); err == nil {
+			code = m.Run()
+		}
+	default:
+		code = m.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return code
 }
 
 // workshop is where the binary is built, for all tests of this run.
@@ -48,6 +68,31 @@ func needsFaults(t *testing.T) {
 	t.Helper()
 	if os.Getenv("DEPUTY_FAULTS") != "1" {
 		t.Skip("it kills real processes for minutes; `make faults` runs it")
+	}
+}
+
+// needsRobustness skips a test that needs namespaces.
+func needsRobustness(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DEPUTY_ROBUSTNESS") != robustnessInside {
+		t.Skip("it partitions real processes and needs root; `make robustness` runs it")
+	}
+}
+
+// promised returns how often a test of the robustness suite is to be done: as often as the promise asks for where
+// DEPUTY_ROBUSTNESS_ROUNDS is "full", as often as it says where it is a number, and briefly otherwise.
+func promised(t *testing.T, brief, full int) int {
+	t.Helper()
+	switch text := os.Getenv("DEPUTY_ROBUSTNESS_ROUNDS"); text {
+	case "":
+		return brief
+	case "full":
+		return full
+	default:
+		n, err := strconv.Atoi(text)
+		require.NoError(t, err, "DEPUTY_ROBUSTNESS_ROUNDS")
+		require.Positive(t, n, "DEPUTY_ROBUSTNESS_ROUNDS")
+		return n
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,6 +35,7 @@ type node struct {
 	cluster string
 	gossip  string
 	ops     string
+	prefix  []string // put in front of the command line, to start it in a namespace
 
 	process *process // nil while it is down
 }
@@ -45,10 +47,10 @@ type process struct {
 	err    error         // of exec.Cmd.Wait
 }
 
-func newNode(t *testing.T, id, dir string) *node {
+func newNode(t *testing.T, on ground, id, dir string) *node {
 	t.Helper()
-	a := addresses(t, 4)
-	n := &node{id: id, dir: filepath.Join(dir, id), public: a[0], cluster: a[1], gossip: a[2], ops: a[3]}
+	n := &node{id: id, dir: filepath.Join(dir, id)}
+	on.place(t, n)
 	require.NoError(t, os.MkdirAll(n.dir, 0o700))
 	t.Cleanup(func() { n.bury(t) })
 	return n
@@ -76,7 +78,8 @@ func (n *node) launch(t *testing.T) {
 	require.NoError(t, err)
 	defer log.Close() // the process has its own copy
 
-	p := &process{cmd: exec.Command(path, "server", "--config", n.configFile()), exited: make(chan struct{})}
+	line := append(slices.Clone(n.prefix), path, "server", "--config", n.configFile())
+	p := &process{cmd: exec.Command(line[0], line[1:]...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	require.NoError(t, p.cmd.Start())
 	n.process = p
@@ -146,6 +149,18 @@ func (n *node) kill(t *testing.T) {
 	n.process = nil
 	require.NoError(t, p.cmd.Process.Kill())
 	p.wait(t, n, 10*time.Second)
+}
+
+// pause stops the process where it stands, as a machine does that is suspended or swaps; it doesn't notice.
+func (n *node) pause(t *testing.T) {
+	t.Helper()
+	require.NoError(t, n.process.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// resume lets a paused process go on.
+func (n *node) resume(t *testing.T) {
+	t.Helper()
+	require.NoError(t, n.process.cmd.Process.Signal(syscall.SIGCONT))
 }
 
 // stop asks the process to end and returns how it did.

@@ -15,6 +15,7 @@ import (
 type cast struct {
 	agent       client.Credentials
 	application client.Credentials
+	index       uint64 // at which both are there
 }
 
 // audience is the application's; the agent's scope belongs to it.
@@ -36,6 +37,7 @@ func (f *fleet) cast(t *testing.T) cast {
 	return cast{
 		agent:       client.Credentials{ID: agent.Credential.ClientID, Secret: agent.Credential.Secret},
 		application: client.Credentials{ID: application.Credential.ClientID, Secret: application.Credential.Secret},
+		index:       c.Index(),
 	}
 }
 
