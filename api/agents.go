@@ -198,7 +198,7 @@ func setAgentStatus(status identity.Status) func(*API, *call) error {
 			return err
 		}
 		return c.answer(fasthttp.StatusOK, wire.AgentStatus{
-			Agent: showAgent(change.Agent), Handles: entries(change.Handles), Committed: true, Index: result.Index,
+			Agent: showAgent(change.Agent), Handles: entries(change.Handles), Index: result.Index, Stop: wire.Stop{Committed: true},
 		})
 	}
 }

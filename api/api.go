@@ -10,7 +10,6 @@
 package api
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -29,48 +28,6 @@ import (
 	"github.com/deputy-id/deputy/policy"
 	"github.com/deputy-id/deputy/tokens"
 )
-
-// Proposer takes commands to the log.
-type Proposer interface {
-	// Propose commits a command through this node, which must be the leader. The outcome of Apply, including
-	// its refusal, is in the Result; the error says that the command may not have got there.
-	Propose(ctx context.Context, c fsm.Command) (fsm.Result, error)
-	IsLeader() bool
-	// Forward has the leader's ServeForwarded answer the request.
-	Forward(ctx context.Context, request []byte) (response []byte, err error)
-}
-
-// Freshness says whether this node may speak. A request notes the lease before it reads any state, and holds
-// its answer to that very lease as the last thing: one that was renewed in between proves nothing of what was
-// read before.
-type Freshness interface {
-	// Lease is the boot time at which the lease ends as it stands now, zero where there is none.
-	Lease() time.Duration
-	// Fresh returns nil while the lease that was noted has not ended, else an identity.Error with CodeNotFresh.
-	Fresh(lease time.Duration) error
-}
-
-// Cluster is what the cluster routes need of the cluster.
-type Cluster interface {
-	// Servers are the members of the Raft configuration as this node sees them.
-	Servers() []Server
-	// JoinToken spells the text that a new node joins with, around a secret of ours.
-	JoinToken(secret string) (string, error)
-	// RemoveMember takes a node out for good; it runs at the leader. By says who asked.
-	RemoveMember(ctx context.Context, id, by, reason string) (member *identity.Member, index uint64, err error)
-	// TransferLeadership hands over to a voter, or to the one furthest along where to is empty; it runs at
-	// the leader.
-	TransferLeadership(ctx context.Context, to string) error
-}
-
-// Server is one member of the Raft configuration.
-type Server struct {
-	ID       string
-	Suffrage string // voter or nonvoter
-	Leader   bool
-	Alive    bool
-	Applied  uint64 // last log index that it is known to have applied; 0 where nobody knows
-}
 
 // Limits bounds what callers may ask. The zero value is the default.
 type Limits struct {
@@ -94,6 +51,7 @@ type Options struct {
 	Keys        func() *tokens.Keyring
 	Freshness   Freshness
 	Cluster     Cluster
+	Denials     Denials
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -118,6 +76,7 @@ func (o *Options) validate() error {
 		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
 		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
+		missing(o.Denials == nil, "Denials"),
 	)
 }
 

@@ -97,7 +97,7 @@ func (a *API) removeMember(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), membershipDeadline)
 	defer cancel()
-	member, index, err := a.Cluster.RemoveMember(ctx, id, c.caller.id(), reason)
+	member, index, err := a.Cluster.RemoveMember(ctx, id, c.caller.id(), RemoveOptions{Reason: reason})
 	if err != nil {
 		return err
 	}

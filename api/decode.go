@@ -117,12 +117,13 @@ func decodeStruct(r *jsonReader, v reflect.Value) error {
 			return r.fail("is there twice")
 		}
 		seen |= 1 << f.index
-		return decodeValue(r, v.Field(f.index), f.optional)
+		return decodeValue(r, v.FieldByIndex(f.path), f.optional)
 	})
 }
 
 type field struct {
-	index    int
+	index    int // among all, also those of embedded structs
+	path     []int
 	name     string
 	optional bool
 	doc      string
@@ -143,13 +144,12 @@ func fieldsOf(t reflect.Type) *structFields {
 	}
 	s := &structFields{byName: map[string]field{}}
 	var names []string
-	for i := range t.NumField() {
-		tag := t.Field(i)
+	for _, tag := range reflect.VisibleFields(t) {
 		name, options, _ := strings.Cut(tag.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		f := field{index: i, name: name, optional: options == "omitempty", doc: tag.Tag.Get("doc")}
+		f := field{index: len(s.list), path: tag.Index, name: name, optional: options == "omitempty", doc: tag.Tag.Get("doc")}
 		s.list = append(s.list, f)
 		s.byName[name] = f
 		names = append(names, name)

@@ -65,6 +65,7 @@ type node struct {
 	root       string
 
 	cluster *stubCluster
+	denials *stubDenials
 }
 
 type syncBuffer struct {
@@ -82,34 +83,6 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
-}
-
-// stubCluster stands for Raft's membership, which is not what these tests are about.
-type stubCluster struct {
-	n       *node
-	servers []Server
-	handed  string
-	handing int   // how often leadership was handed over
-	lost    error // of a handing over
-}
-
-func (s *stubCluster) Servers() []Server                       { return s.servers }
-func (s *stubCluster) JoinToken(secret string) (string, error) { return "dpj_" + secret, nil }
-func (s *stubCluster) TransferLeadership(_ context.Context, to string) error {
-	s.handed = to
-	s.handing++
-	return s.lost
-}
-
-func (s *stubCluster) RemoveMember(ctx context.Context, id, by, reason string) (*identity.Member, uint64, error) {
-	result, err := s.n.Propose(ctx, fsm.Command{Time: s.n.api.now(), By: by, Body: fsm.RemoveMember{ID: id, Reason: reason}})
-	if err != nil {
-		return nil, 0, err
-	}
-	if result.Err != nil {
-		return nil, 0, result.Err
-	}
-	return result.Value.(*identity.Member), result.Index, nil
 }
 
 func (n *node) Propose(_ context.Context, c fsm.Command) (fsm.Result, error) {
@@ -305,9 +278,10 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	})
 	require.NoError(t, err)
 	n.cluster = &stubCluster{n: n, servers: []Server{{ID: "n1", Suffrage: "voter", Leader: true, Alive: true, Applied: 1}}}
+	n.denials = &stubDenials{n: n}
 	o := Options{
 		NodeID: n.name(), Proposer: n, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
-		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Clock: clock, Registerer: n.registry,
+		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}
 	for _, f := range tune {

@@ -185,6 +185,8 @@ func (s *schemas) of(t reflect.Type) object {
 		return object{"type": "string"}
 	case reflect.Bool:
 		return object{"type": "boolean"}
+	case reflect.Float64:
+		return object{"type": "number"}
 	case reflect.Int, reflect.Int64:
 		return object{"type": "integer"}
 	case reflect.Uint64:
@@ -214,7 +216,7 @@ func (s *schemas) reference(t reflect.Type) object {
 func (s *schemas) structure(t reflect.Type) object {
 	properties, required := object{}, []string{}
 	for _, f := range fieldsOf(t).list {
-		field := t.Field(f.index)
+		field := t.FieldByIndex(f.path)
 		schema := s.of(field.Type)
 		if field.Type.Kind() == reflect.Pointer && !f.optional {
 			schema = orNull(schema)
@@ -237,7 +239,7 @@ func (s *schemas) patch(t reflect.Type) object {
 	if _, done := s.components[name]; !done {
 		properties := object{}
 		for _, f := range fieldsOf(t).list {
-			field := t.Field(f.index)
+			field := t.FieldByIndex(f.path)
 			schema := s.of(field.Type)
 			if field.Type.Kind() == reflect.Struct {
 				schema = s.patch(field.Type)

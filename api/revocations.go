@@ -63,7 +63,7 @@ func (a *API) revoke(c *call) error {
 }
 
 func (c *call) answerRevocation(handles []identity.Handle, result fsm.Result) error {
-	return c.answer(fasthttp.StatusOK, wire.Revocation{Handles: entries(handles), Known: true, Committed: true, Index: result.Index})
+	return c.answer(fasthttp.StatusOK, wire.Revocation{Handles: entries(handles), Known: true, Index: result.Index, Stop: wire.Stop{Committed: true}})
 }
 
 // revokeDelegation withdraws a delegation, or denies the handle of one that no node has seen.

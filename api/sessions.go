@@ -72,6 +72,6 @@ func (a *API) deny(c *call, handle identity.Handle, reason string) error {
 		return err
 	}
 	return c.answer(fasthttp.StatusOK, wire.Revocation{
-		Handles: entries(revoked.Handles), Known: revoked.Known, Committed: true, Index: result.Index,
+		Handles: entries(revoked.Handles), Known: revoked.Known, Index: result.Index, Stop: wire.Stop{Committed: true},
 	})
 }

@@ -44,17 +44,17 @@ type Agent struct {
 
 // AgentStatus is the answer of a lifecycle operation or of a kill.
 type AgentStatus struct {
-	Agent     Agent             `json:"agent"`
-	Handles   []identity.Handle `json:"handles" doc:"handles that were revoked"`
-	Committed bool              `json:"committed" doc:"a quorum has it on disk"`
-	Index     uint64            `json:"index" doc:"log index of the change"`
+	Agent   Agent             `json:"agent"`
+	Handles []identity.Handle `json:"handles" doc:"handles that were revoked"`
+	Index   uint64            `json:"index,omitempty" doc:"log index of the change; absent while it is not committed"`
+	Stop
 }
 
 // KillRequest is the body of the kill switch.
 type KillRequest struct {
 	Reason     string `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
 	KeepActive bool   `json:"keep_active,omitempty" doc:"end what runs, but let new sessions start"`
-	Wait       string `json:"wait,omitempty" doc:"committed"`
+	Wait       string `json:"wait,omitempty" doc:"committed or fenced; or as the query parameter"`
 }
 
 // Kill is the answer of the kill switch, of an agent or a principal.
@@ -62,11 +62,14 @@ type Kill struct {
 	ID                string            `json:"id"`
 	Status            identity.Status   `json:"status" doc:"after the kill; with dry_run: as it stands"`
 	Handles           []identity.Handle `json:"handles" doc:"handles that were, or with dry_run would be, revoked"`
-	ActiveDelegations int               `json:"active_delegations" doc:"delegations that were active before; at most 10000 are counted"`
+	ActiveDelegations int               `json:"active_delegations" doc:"delegations that were active before"`
+	Agents            int               `json:"agents" doc:"agents that the stop touches: the agent itself, or those that had an active delegation of the principal; sub-agents that run under them are known from tokens alone and are not counted"`
+	Principals        int               `json:"principals" doc:"principals that had lent to the agent, or the principal itself"`
+	Truncated         bool              `json:"truncated,omitempty" doc:"there are more than were counted"`
 	Known             bool              `json:"known"`
-	Committed         bool              `json:"committed" doc:"a quorum has it on disk; false with dry_run"`
-	Index             uint64            `json:"index,omitempty" doc:"log index of the kill; absent with dry_run"`
+	Index             uint64            `json:"index,omitempty" doc:"log index of the kill; absent with dry_run, and while it is not committed"`
 	DryRun            bool              `json:"dry_run,omitempty" doc:"nothing was changed"`
+	Stop
 }
 
 // Access says what an agent may get right now, and why.

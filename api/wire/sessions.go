@@ -35,14 +35,15 @@ type SessionState struct {
 	Revocation *RevocationRecord `json:"revocation,omitempty"`
 }
 
-// RevocationRequest names exactly one thing to stop.
+// RevocationRequest names exactly one thing to stop, or handles.
 type RevocationRequest struct {
-	SessionID    string `json:"session_id,omitempty"`
-	DelegationID string `json:"delegation_id,omitempty"`
-	AgentID      string `json:"agent_id,omitempty"`
-	PrincipalID  string `json:"principal_id,omitempty"`
-	Reason       string `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
-	Wait         string `json:"wait,omitempty" doc:"committed"`
+	SessionID    string            `json:"session_id,omitempty"`
+	DelegationID string            `json:"delegation_id,omitempty"`
+	AgentID      string            `json:"agent_id,omitempty"`
+	PrincipalID  string            `json:"principal_id,omitempty"`
+	Handles      []identity.Handle `json:"handles,omitempty" doc:"up to 1000, as they come from GET /api/v1/revocations; for operators"`
+	Reason       string            `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
+	Wait         string            `json:"wait,omitempty" doc:"committed or fenced; or as the query parameter"`
 }
 
 // WaitCommitted in a request: answer when a quorum has the change on disk. WaitFenced asks for more.
@@ -53,10 +54,10 @@ const (
 
 // Revocation is the answer to a revocation.
 type Revocation struct {
-	Handles   []identity.Handle `json:"handles"`
-	Known     bool              `json:"known" doc:"false: the node has not seen it; it is revoked all the same"`
-	Committed bool              `json:"committed" doc:"a quorum has it on disk"`
-	Index     uint64            `json:"index" doc:"log index of the revocation"`
+	Handles []identity.Handle `json:"handles"`
+	Known   bool              `json:"known" doc:"false: the node has not seen it; it is revoked all the same"`
+	Index   uint64            `json:"index,omitempty" doc:"log index of the revocation; absent while it is not committed"`
+	Stop
 }
 
 // RevocationRecord is one entry of the revocation set.

@@ -11,6 +11,7 @@ import "github.com/deputy-id/deputy/identity"
 // Headers that every client should know.
 const (
 	HeaderIndex          = "X-Deputy-Index"     // answer of a write: its log index; in a request: serve state at least this new
+	HeaderFenced         = "X-Deputy-Fenced"    // answer of a write with wait=fenced: whether no node acts any more on what was before it
 	HeaderFresh          = "X-Deputy-Fresh"     // answer: "false" where the node can't vouch for its state, which may be old; else absent
 	HeaderRequestID      = "X-Request-Id"       // on every answer; taken over from the request where it is sane
 	HeaderIdempotencyKey = "Idempotency-Key"    // on replicated writes: repeat safely
@@ -30,6 +31,7 @@ const (
 	DefaultLimit  = 100     // items in a list when none is asked for
 	MaxLimit      = 1000    // items in a list
 	MaxBulkItems  = 1000    // objects in one POST /api/v1/bulk
+	MaxHandles    = 1000    // handles in one POST /api/v1/revocations
 	MaxBodyBytes  = 1 << 20 // request body
 	MaxHeaderSize = 16 << 10
 	// MaxIdempotencyKey bounds the Idempotency-Key header, in bytes.
@@ -84,7 +86,8 @@ type Deleted struct {
 	// Handles are what was denied along with it.
 	Handles []identity.Handle `json:"handles,omitempty" doc:"handles that were revoked along with it"`
 	Known   bool              `json:"known" doc:"false: nothing of that id was there"`
-	Index   uint64            `json:"index" doc:"log index of the deletion"`
+	Index   uint64            `json:"index,omitempty" doc:"log index of the deletion; absent while it is not committed"`
+	Stop
 }
 
 // Reason is the body of a change that wants to know why.
@@ -99,4 +102,5 @@ type Settings struct {
 	ExternalURLs           []string `json:"external_urls" doc:"further URLs under which the cluster is reached"`
 	OfflineTokenTTLSeconds int64    `json:"offline_token_ttl_seconds" doc:"longest token for an application that verifies offline"`
 	LeaseMilliseconds      int64    `json:"lease_milliseconds" doc:"how long a node may speak after it proved to be fresh"`
+	KeyRotationSeconds     int64    `json:"key_rotation_seconds" doc:"how often each node makes a new token key; 0: only by command"`
 }
