@@ -22,20 +22,42 @@ import (
 type Lease struct {
 	o LeaseOptions
 
-	until       atomic.Int64 // boot time, in nanoseconds, at which the lease ends; 0: none
+	grant atomic.Pointer[leaseGrant] // never nil
+	loss  atomic.Pointer[leaseLoss]  // why there is no lease, where there is none; never nil
+
+	mu          sync.Mutex // of whoever changes the above: a renewal must not undo an end
 	surrendered atomic.Bool
-	denied      atomic.Pointer[leaseLoss]
+}
+
+// leaseGrant is what a round has won, in boot time.
+type leaseGrant struct {
+	noted  time.Duration // everything committed by then is applied; kept after the lease has ended
+	until  time.Duration // 0: none, or ended before its time
+	proved bool          // false: no round has ever succeeded
+}
+
+// leaseLoss is why a node holds no lease.
+type leaseLoss struct {
+	reason string
+	detail string
+	index  uint64 // the tick that has yet to be applied, where that is the reason
 }
 
 // LeaseOptions are what a Lease needs of its node.
 type LeaseOptions struct {
-	// Ask has the leader commit a tick proposed after the question arrived, and returns its index.
+	// Ask has the leader commit a tick proposed after the question arrived, and returns its index. It is called
+	// again while an earlier call is unanswered.
 	Ask func(ctx context.Context) (index uint64, err error)
 
 	// WaitApplied returns once this node's own state machine has applied index.
 	WaitApplied func(ctx context.Context, index uint64) error
 
-	// Member reports whether this node still is one; a removed node holds no lease.
+	// Applied is the index that this node's own state machine has applied. It only serves to say how far behind
+	// the node is; nil says that it is behind.
+	Applied func() uint64
+
+	// Member reports whether this node still is one that may speak; one that is removed, or barred from leases on
+	// its way there, holds none. It is called every leaseWatch.
 	Member func() bool
 
 	// CheckClock reports whether this node's wall clock agrees with the time that the applied tick carries; the
@@ -49,17 +71,47 @@ type LeaseOptions struct {
 	// Now is time since boot, counted through suspend: BootTime, or a fake in tests.
 	Now func() time.Duration
 
-	// Renew is the time between the starts of two rounds; DefaultLeaseRenewal where zero.
+	// Renew is the time between the starts of two rounds; DefaultLeaseRenewal where zero, and never more than a
+	// fifth of Δ.
 	Renew time.Duration
 }
 
-// DefaultLeaseRenewal leaves ten tries within the default Δ of ten seconds.
-const DefaultLeaseRenewal = time.Second
+const (
+	// DefaultLeaseRenewal leaves ten tries within the default Δ of ten seconds.
+	DefaultLeaseRenewal = time.Second
+
+	// leaseTries is how many rounds begin within Δ at the least, however short it is set.
+	leaseTries = 5
+
+	// minLeaseInterval keeps a Δ of nothing from turning the rounds into a busy loop.
+	minLeaseInterval = 10 * time.Millisecond
+
+	// maxLeaseRounds bounds the rounds that are under way at once. A leader whose machine has died answers nothing
+	// and refuses nothing; if the next round waited for the end of the last, the lease would be lost with it, while
+	// another has long been elected. Rounds end after Δ, so those without an answer begin Δ/16 apart at least.
+	maxLeaseRounds = 16
+
+	// leaseWatch is how long a node may speak on after it has learnt that it may not, where nobody calls Recheck.
+	leaseWatch = 50 * time.Millisecond
+)
+
+// Why a node holds no lease, in a word. LossBehind is followed by the number of entries where it is known.
+const (
+	LossStarting    = "starting"
+	LossNoLeader    = "no leader"
+	LossUnreachable = "leader unreachable"
+	LossSilent      = "leader silent" // it commits nothing, or its answer is lost
+	LossBehind      = "behind"
+	LossRemoved     = "removed"
+	LossClock       = "clock"
+	LossExpired     = "expired" // nobody renewed it: this process stood still
+	LossSurrendered = "surrendered"
+)
 
 // ErrNoLease is what Check's errors wrap.
 var ErrNoLease = errors.New("no valid lease")
 
-type leaseLoss struct{ reason string }
+var errNoMember = errors.New("this node is not a member of the cluster, or is being removed from it")
 
 // NewLease makes a lease that is not held yet.
 func NewLease(o LeaseOptions) *Lease {
@@ -67,161 +119,86 @@ func NewLease(o LeaseOptions) *Lease {
 		o.Renew = DefaultLeaseRenewal
 	}
 	l := &Lease{o: o}
-	l.denied.Store(&leaseLoss{"starting"})
+	l.grant.Store(&leaseGrant{})
+	l.loss.Store(&leaseLoss{reason: LossStarting, detail: "starting"})
 	return l
 }
 
 // Until is the boot time at which the lease ends as it stands now, zero where there is none. Who answers from
 // state notes it before reading that state and hands it to Holds at the end: a lease that was renewed in
 // between proves nothing of what was read before.
-func (l *Lease) Until() time.Duration { return time.Duration(l.until.Load()) }
+func (l *Lease) Until() time.Duration { return l.grant.Load().until }
 
 // Holds returns nil while the lease that Until returned has not ended. It reads the clock, so it is called as
 // the last thing before an answer goes out.
 func (l *Lease) Holds(until time.Duration) error {
-	if l.o.Now() < until && !l.surrendered.Load() {
+	// A lease that was ended before its time is gone for those who noted it while it ran, too.
+	if l.o.Now() < until && l.grant.Load().until != 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrNoLease, l.denied.Load().reason)
+	return fmt.Errorf("%w: %s", ErrNoLease, l.loss.Load().detail)
 }
 
 // Check returns nil while the lease is held.
 func (l *Lease) Check() error { return l.Holds(l.Until()) }
 
 // Remaining is how long the lease still lasts, zero where there is none.
-func (l *Lease) Remaining() time.Duration {
-	return max(0, time.Duration(l.until.Load())-l.o.Now())
+func (l *Lease) Remaining() time.Duration { return max(0, l.Until()-l.o.Now()) }
+
+// LeaseState is the lease in words and figures, for people.
+type LeaseState struct {
+	Held      bool
+	Remaining time.Duration
+	Age       time.Duration // of the state that was last proved to be complete; zero where none ever was
+	Reason    string        // why it is not held, such as "behind by 12"; empty while it is
+	Detail    string        // the same at length
+}
+
+// State describes the lease as it is now.
+func (l *Lease) State() LeaseState {
+	// The clock is read last: what is left may be understated, and the age overstated, but not the other way round.
+	grant, loss := l.grant.Load(), l.loss.Load()
+	now := l.o.Now()
+	s := LeaseState{Remaining: max(0, grant.until-now)}
+	s.Held = s.Remaining > 0
+	if grant.proved {
+		s.Age = now - grant.noted
+	}
+	if !s.Held {
+		s.Reason, s.Detail = loss.reason, loss.detail
+		if loss.reason == LossBehind && l.o.Applied != nil {
+			s.Reason = fmt.Sprintf("%s by %d", LossBehind, loss.index-min(loss.index, l.o.Applied()))
+		}
+	}
+	return s
 }
 
 // Surrender ends the lease at once and for good. A node that leaves calls it, so that nobody has to wait for Δ.
 func (l *Lease) Surrender() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.surrendered.Store(true)
-	l.denied.Store(&leaseLoss{"surrendered"})
-	l.until.Store(0)
+	l.end(&leaseLoss{reason: LossSurrendered, detail: "surrendered"})
 }
 
-// Run renews the lease until ctx ends, then surrenders it. It returns nil.
-func (l *Lease) Run(ctx context.Context) error {
-	defer l.Surrender()
-	next := time.NewTimer(0)
-	defer next.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-next.C:
-		}
-		asked := l.o.Now()
-		if err := l.renew(ctx, asked); err != nil {
-			l.denied.Store(&leaseLoss{err.Error()})
-			next.Reset(l.o.Renew / 4) // sooner, while the old lease still runs
-			continue
-		}
-		next.Reset(max(0, l.o.Renew-(l.o.Now()-asked)))
+// Recheck ends the lease now if this node is no longer a member that may speak. Run looks for itself every
+// leaseWatch; who has just applied such a change need not wait for that.
+func (l *Lease) Recheck() {
+	if l.o.Member() {
+		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end(&leaseLoss{reason: LossRemoved, detail: errNoMember.Error()})
 }
 
-func (l *Lease) renew(ctx context.Context, asked time.Duration) error {
-	if !l.o.Member() {
-		l.until.Store(0)
-		return errors.New("this node is not a member of the cluster")
+// end ends the lease. The caller holds mu.
+func (l *Lease) end(why *leaseLoss) {
+	if l.surrendered.Load() && why.reason != LossSurrendered {
+		return // nothing to end, and the first reason stays
 	}
-	duration := l.o.Duration()
-	ctx, cancel := context.WithTimeout(ctx, duration)
-	defer cancel()
-	index, err := l.o.Ask(ctx)
-	if err != nil {
-		return fmt.Errorf("no leader committed a tick: %w", err)
-	}
-	if err := l.o.WaitApplied(ctx, index); err != nil {
-		return fmt.Errorf("this node is behind index %d: %w", index, err)
-	}
-	if l.o.CheckClock != nil {
-		if err := l.o.CheckClock(l.o.Now() - asked); err != nil {
-			l.until.Store(0)
-			return err
-		}
-	}
-	// What was just applied may have removed this node, or shortened Δ.
-	if !l.o.Member() {
-		l.until.Store(0)
-		return errors.New("this node is not a member of the cluster")
-	}
-	l.until.Store(int64(asked + min(duration, l.o.Duration())))
-	if l.surrendered.Load() { // between the check of Run and the line above
-		l.until.Store(0)
-	}
-	return nil
-}
-
-// Ticks is the leader's side of leases: it commits ticks, and lets requests that arrive while one is under way
-// share the next.
-type Ticks struct {
-	propose func(ctx context.Context) (index uint64, err error)
-	gather  time.Duration
-
-	mu      sync.Mutex
-	next    *tickRound // collects requests; nil when none waits
-	running bool
-}
-
-type tickRound struct {
-	done  chan struct{}
-	index uint64
-	err   error
-}
-
-const (
-	// tickGather is how long a tick waits for company. It bounds the log's idle growth to a handful of entries
-	// a second however many nodes there are.
-	tickGather = 100 * time.Millisecond
-
-	// tickTimeout bounds a proposal, so that a stuck one does not hold up the rounds behind it for ever.
-	tickTimeout = 5 * time.Second
-)
-
-// NewTicks makes the leader's side; propose commits one tick and returns its index.
-func NewTicks(propose func(ctx context.Context) (uint64, error)) *Ticks {
-	return &Ticks{propose: propose, gather: tickGather}
-}
-
-// Commit returns the index of a tick that was proposed after Commit was called.
-func (t *Ticks) Commit(ctx context.Context) (uint64, error) {
-	t.mu.Lock()
-	round := t.next
-	if round == nil {
-		round = &tickRound{done: make(chan struct{})}
-		t.next = round
-		if !t.running {
-			t.running = true
-			go t.run()
-		}
-	}
-	t.mu.Unlock()
-	select {
-	case <-round.done:
-		return round.index, round.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-// run commits rounds until none waits. A round is closed to newcomers before its tick is proposed.
-func (t *Ticks) run() {
-	for {
-		time.Sleep(t.gather)
-		t.mu.Lock()
-		round := t.next
-		t.next = nil
-		if round == nil {
-			t.running = false
-			t.mu.Unlock()
-			return
-		}
-		t.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), tickTimeout)
-		round.index, round.err = t.propose(ctx)
-		cancel()
-		close(round.done)
+	l.loss.Store(why) // first: who sees the end looks for the reason
+	if grant := l.grant.Load(); grant.until != 0 {
+		l.grant.Store(&leaseGrant{noted: grant.noted, proved: true})
 	}
 }
