@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,10 +196,10 @@ func TestRemovedMemberGetsNowhere(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, n1.transferTo(n1, nodes))
-	require.ErrorIs(t, n1.RemoveServer(t.Context(), "n1"), ErrIsLeader)
-	require.ErrorIs(t, n2.RemoveServer(t.Context(), "n3"), ErrNotLeader)
-	onLeader(t, nodes[:2], func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3") })
-	onLeader(t, nodes[:2], func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3") })
+	require.ErrorIs(t, n1.RemoveServer(t.Context(), "n1", false), ErrIsLeader)
+	require.ErrorIs(t, n2.RemoveServer(t.Context(), "n3", false), ErrNotLeader)
+	onLeader(t, nodes[:2], func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3", false) })
+	onLeader(t, nodes[:2], func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3", false) })
 	index := n1.commit(tableCommand{Remove: "n3"})
 	require.NoError(t, n2.table.WaitApplied(t.Context(), index))
 
@@ -233,8 +234,41 @@ func TestRemovalIsRefusedWhereItWouldLoseQuorum(t *testing.T) {
 	if other == leader {
 		other = rest[1]
 	}
-	require.ErrorIs(t, leader.RemoveServer(t.Context(), other.o.NodeID), ErrWouldLoseQuorum)
-	onLeader(t, rest, func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3") })
+	require.ErrorIs(t, leader.RemoveServer(t.Context(), other.o.NodeID, false), ErrWouldLoseQuorum)
+	onLeader(t, rest, func(leader *testNode) error { return leader.RemoveServer(t.Context(), "n3", false) })
+}
+
+func TestForcedRemovalTrustsTheOperatorAboutWhoIsAlive(t *testing.T) {
+	t.Parallel()
+	nodes := threeNodes(t)
+	require.NoError(t, nodes[0].transferTo(nodes[0], nodes))
+	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
+	n3.kill()
+	eventually(t, func() bool { return n1.IsLeader() && n1.Stats().Alive == 2 && !n1.pilot.answers("n3") })
+	require.ErrorIs(t, n1.RemoveServer(t.Context(), "n2", false), ErrWouldLoseQuorum)
+
+	// What it risks: of n1 and n3 one is down, so the change is in the log and undecided.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	require.ErrorIs(t, n1.RemoveServer(ctx, "n2", true), ErrOutcomeUnknown)
+
+	// The operator knew that n3 would be back.
+	n2.kill()
+	n3.open()
+	n3.start()
+	eventually(t, func() bool {
+		_, err := n1.CallLeader(t.Context(), "propose", encodeCommand(tableCommand{Note: "on"}))
+		return err == nil
+	})
+	eventually(t, func() bool { return !slices.Contains(serverIDs(n1), "n2") })
+	haveNotes(t, []string{"on"}, n1, n3)
+}
+
+func serverIDs(n *testNode) (ids []string) {
+	for _, s := range n.Servers() {
+		ids = append(ids, s.ID)
+	}
+	return ids
 }
 
 func TestANodeWithANewAddressIsFoundAgain(t *testing.T) {

@@ -198,7 +198,13 @@ func raftAddress(id string) raft.ServerAddress { return raft.ServerAddress(id) }
 // with ErrIsLeader for the leader itself, which transfers leadership first, and with ErrWouldLoseQuorum where
 // the voters that remain could not commit anything. Remove the server here first and the member from the
 // table after: the other way round, a crash between the two leaves a voter that nobody talks to. Leader only.
-func (n *Node) RemoveServer(ctx context.Context, id string) error {
+//
+// force skips the look at who is alive, which goes by gossip and by the servers' answers and may be wrong. It
+// doesn't skip raft: the change itself must be committed by a majority of the voters that remain. Where that many
+// aren't alive after all, it stays in the log undecided (ErrOutcomeUnknown), leadership ends, and nothing can be
+// written until enough of them are back, or for good: then only RecoverQuorum helps, which loses what the others
+// had committed and the recovered node had not received.
+func (n *Node) RemoveServer(ctx context.Context, id string, force bool) error {
 	if id == n.o.NodeID {
 		return ErrIsLeader
 	}
@@ -208,26 +214,31 @@ func (n *Node) RemoveServer(ctx context.Context, id string) error {
 			if !ok {
 				return errNothingToDo
 			}
-			if server.Suffrage != raft.Voter {
+			if server.Suffrage != raft.Voter || force {
 				return nil
 			}
-			voters, alive := 0, 0
-			for _, s := range config.Servers {
-				if s.Suffrage == raft.Voter && string(s.ID) != id {
-					voters++
-					if n.probablyAlive(string(s.ID)) {
-						alive++
-					}
-				}
-			}
-			if alive < voters/2+1 {
-				return fmt.Errorf("%w: without %s, %d of %d voters are alive", ErrWouldLoseQuorum, id, alive, voters)
-			}
-			return nil
+			return n.survives(config, id)
 		},
 		func(r *raft.Raft, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
 			return r.RemoveServer(raft.ServerID(id), prevIndex, timeout)
 		})
+}
+
+// survives returns nil if a majority of the voters but id is alive.
+func (n *Node) survives(config raft.Configuration, id string) error {
+	voters, alive := 0, 0
+	for _, s := range config.Servers {
+		if s.Suffrage == raft.Voter && string(s.ID) != id {
+			voters++
+			if n.probablyAlive(string(s.ID)) {
+				alive++
+			}
+		}
+	}
+	if alive < voters/2+1 {
+		return fmt.Errorf("%w: without %s, %d of %d voters are alive", ErrWouldLoseQuorum, id, alive, voters)
+	}
+	return nil
 }
 
 // probablyAlive believes gossip, and where UDP is blocked the answers to the leader's own questions.
