@@ -108,37 +108,48 @@ func (n *node) waitReady(t *testing.T) {
 	})
 }
 
-// ready asks /readyz.
+// ready asks /readyz whether the node may speak.
 func (n *node) ready() error {
+	_, err := n.readiness()
+	return err
+}
+
+// readiness is what a node that may speak says of itself.
+type readiness struct {
+	Remaining time.Duration // of its lease
+}
+
+func (n *node) readiness() (readiness, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.ops+"/readyz", nil)
 	if err != nil {
-		return err
+		return readiness{}, err
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return readiness{}, err
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
 	if err != nil {
-		return err
+		return readiness{}, err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answered %d: %s", answer.StatusCode, bytes.TrimSpace(body))
+		return readiness{}, fmt.Errorf("/readyz answered %d: %s", answer.StatusCode, bytes.TrimSpace(body))
 	}
 	var state struct {
 		Node  string `json:"node"`
 		Ready bool   `json:"ready"`
+		Lease int64  `json:"lease_remaining_milliseconds"`
 	}
 	if err := json.Unmarshal(body, &state); err != nil {
-		return err
+		return readiness{}, err
 	}
 	if state.Node != n.id || !state.Ready {
-		return final(fmt.Errorf("the process at %s is %q, ready %t; %s was meant", n.ops, state.Node, state.Ready, n.id))
+		return readiness{}, final(fmt.Errorf("the process at %s is %q, ready %t; %s was meant", n.ops, state.Node, state.Ready, n.id))
 	}
-	return nil
+	return readiness{Remaining: time.Duration(state.Lease) * time.Millisecond}, nil
 }
 
 // kill ends the process as a power cut would, without a word of warning.

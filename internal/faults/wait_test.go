@@ -34,3 +34,10 @@ type finalError struct{ error }
 func (e *finalError) Unwrap() error { return e.error }
 
 func final(err error) error { return &finalError{err} }
+
+// pass lets time go by: a fault is to last that long, and nothing is waited for.
+func pass(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
