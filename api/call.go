@@ -46,9 +46,8 @@ type call struct {
 	buf      []byte
 	request  policy.Request
 	grant    policy.Grant
-	// delegation is what the session rests on, where it was there already.
-	delegation identity.Delegation
-	audience   []string
+	lent     fsm.Lent // what the session rests on, where it was there already
+	audience []string
 }
 
 type callPool struct{ pool sync.Pool }

@@ -116,15 +116,20 @@ func (a *API) createSession(c *call) error {
 	if err := c.mayRun(s.agent); err != nil {
 		return err
 	}
-	agent, ok := c.view.Agent(s.agent)
-	if !ok {
+	var refusal *identity.Error
+	if s.principal == "" {
+		c.lent.Agent, _ = c.view.Agent(s.agent)
+	} else {
+		c.lent, refusal = c.view.ActiveDelegation(s.agent, s.principal, s.scopes, c.now)
+	}
+	if c.lent.Agent == nil {
 		return notFound("agent", s.agent)
 	}
-	c.request.Agent, c.request.Credential = agent, c.caller.credential
+	c.request.Agent, c.request.Credential = c.lent.Agent, c.caller.credential
 	c.request.Requested, c.request.Audience = s.scopes, s.audience
 	c.request.TriggerReason, c.request.MaxSeconds = s.reason, s.seconds
 	if s.principal != "" {
-		if answered, err := a.findDelegation(c, &s); answered || err != nil {
+		if answered, err := a.findDelegation(c, &s, refusal); answered || err != nil {
 			return err
 		}
 	}
@@ -156,18 +161,12 @@ func (c *call) mayRun(agent string) error {
 	return mayNotRun(c.caller.token, agent)
 }
 
-// findDelegation finds what the session rests on: an active delegation that covers the scopes, or, where the
-// caller may lend in the principal's name, a new one. Answered says that the response is complete.
-func (a *API) findDelegation(c *call, s *sessionRequest) (answered bool, err error) {
-	agent := c.request.Agent
-	var refusal *identity.Error
-	c.delegation, refusal = c.view.ActiveDelegation(agent.Name, s.principal, s.scopes, c.now)
-	delegation := &c.delegation
-	principal, known := c.view.Principal(s.principal)
-	if refusal == nil && !known {
-		return false, fmt.Errorf("BUG: a delegation of %q without its principal", s.principal)
-	}
-	request := s.delegation(agent)
+// findDelegation settles what the session rests on: the active delegation that the call has, unless there was a
+// refusal, or, where the caller may lend in the principal's name, a new one. Answered says that the response is
+// complete.
+func (a *API) findDelegation(c *call, s *sessionRequest, refusal *identity.Error) (answered bool, err error) {
+	delegation, principal := &c.lent.Delegation, c.lent.Principal
+	request := s.delegation(c.lent.Agent)
 	if refusal == nil {
 		if c.mayRenew(s, delegation) {
 			// A session must not come to more than the delegation that it would have rested on.
@@ -191,7 +190,7 @@ func (a *API) findDelegation(c *call, s *sessionRequest) (answered bool, err err
 	default:
 		return false, refusal
 	}
-	if !known {
+	if principal == nil {
 		principal = &identity.Principal{ID: s.principal, Status: identity.StatusActive}
 	}
 	refused, err := a.lendFor(c, &request, principal)

@@ -73,6 +73,18 @@ func (p *population) principal(n int) identity.Principal {
 	}
 }
 
+// runtimeSecret opens the API token of the population's runtime.
+const runtimeSecret = "an API token's text has forty-three characters"
+
+// runtime is who starts sessions for users.
+func (p *population) runtime() identity.APIToken {
+	secret := identity.HashSecret(runtimeSecret)
+	return identity.APIToken{
+		ID: p.id(identity.PrefixAPIToken), Name: populationPrefix + "runtime", Hash: secret[:],
+		Roles: []identity.Role{identity.RoleRuntime}, Agents: []string{identity.AnyAgent}, Created: p.now,
+	}
+}
+
 // pair is whom the n-th delegation is between. Every principal lends to agents far apart.
 func (p *population) pair(n int) (principal, agent int) {
 	return n % p.principals, (n*7919 + n/p.principals) % p.agents

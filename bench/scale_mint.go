@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"runtime"
@@ -37,11 +38,15 @@ func (s *scale) mint(ctx context.Context) ([]MintAtSize, error) {
 	people := newPopulation(1, 1, time.Now())
 	empty := newStore(s.Logger)
 	if _, _, err := empty.apply(people.now, []fsm.Body{
+		fsm.CreateAPIToken{APIToken: people.runtime()},
 		fsm.CreateAgent{Agent: people.agent(0)},
 		fsm.CreatePrincipal{Principal: people.principal(0)},
 		fsm.CreateDelegation{Delegation: people.delegation(0)},
 	}); err != nil {
 		return nil, fmt.Errorf("making the empty store's one agent: %w", err)
+	}
+	if _, _, err := s.store.apply(people.now, []fsm.Body{fsm.CreateAPIToken{APIToken: people.runtime()}}); err != nil {
+		return nil, fmt.Errorf("making the full store's API token: %w", err)
 	}
 	onFull, err := newMill(s.store, s.people, s.Delegations)
 	if err != nil {
@@ -124,7 +129,8 @@ func allocated() uint64 {
 	return stats.TotalAlloc
 }
 
-// mill mints over one store as a node does, but for HTTP and for the caller's secret.
+// mill mints over one store as a node does, but for HTTP: an agent that proves itself by its secret gets a session
+// of its own, or a runtime that has an API token gets one for an agent on behalf of a user.
 type mill struct {
 	store       *store
 	people      *population
@@ -133,12 +139,19 @@ type mill struct {
 	delegations int
 	among       int // how many delegations, or agents, the mints are for; spread evenly over all
 	engine      *policy.Engine
+	request     policy.Request // as a node keeps it beside each request under way, for the next one
 	grant       policy.Grant
-	delegation  identity.Delegation
+	lent        fsm.Lent
 	minter      *tokens.Minter
 	random      *mathrand.Rand
 	token       []byte
+
+	requests []scaleRequest // of the next batch
+	read     uint64         // all bytes of their texts, so that reading them is not left out
 }
+
+// scaleRequest is what a node has of a request when it begins to look things up.
+type scaleRequest struct{ agent, principal, secret string }
 
 func newMill(s *store, people *population, delegations int) (*mill, error) {
 	signer, err := tokens.GenerateSigner()
@@ -153,6 +166,7 @@ func newMill(s *store, people *population, delegations int) (*mill, error) {
 	m := &mill{
 		store: s, people: people, delegations: delegations, among: delegations, engine: policy.NewEngine(), minter: minter,
 		random: mathrand.New(mathrand.NewPCG(populationSeed, 2)), token: make([]byte, 0, 4096),
+		requests: make([]scaleRequest, mintBatch),
 	}
 	for n := range people.agents {
 		m.agents = append(m.agents, agentName(n))
@@ -163,24 +177,46 @@ func newMill(s *store, people *population, delegations int) (*mill, error) {
 	return m, nil
 }
 
+// mintBatch is how many requests are drawn, and then minted for, between looks at the clock.
+const mintBatch = 32
+
 // run mints for the duration on one thread. The rate is to that thread's CPU time: a turn in which the machine
 // gave the core to somebody else is no slower for it.
 func (m *mill) run(ctx context.Context, duration time.Duration, delegated bool) (count int, rate float64, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	const batch = 32 // mints between looks at the clock
-	before := threadCPU()
 	spent := time.Duration(0)
 	for spent < duration {
-		for range batch {
-			if err := m.mint(delegated); err != nil {
+		m.draw(delegated)
+		before := threadCPU()
+		for i := range m.requests {
+			if err := m.mint(&m.requests[i], delegated); err != nil {
 				return 0, 0, err
 			}
 		}
-		count += batch
-		spent = threadCPU() - before
+		count += len(m.requests)
+		spent += threadCPU() - before
 	}
 	return count, float64(count) / spent.Seconds(), ctx.Err()
+}
+
+// draw picks the next requests while the clock stands still, and reads their texts: a node has just read them from
+// the network, so that they are in its caches, and what a mint has to fetch from memory is the store's.
+func (m *mill) draw(delegated bool) {
+	for i := range m.requests {
+		principal, agent := m.people.pair(m.pick(m.delegations))
+		r := scaleRequest{agent: m.agents[agent], principal: m.principals[principal], secret: runtimeSecret}
+		if !delegated {
+			name := m.agents[m.pick(m.people.agents)]
+			r = scaleRequest{agent: name, secret: name}
+		}
+		for _, text := range []string{r.agent, r.principal, r.secret} {
+			for j := range len(text) {
+				m.read += uint64(text[j])
+			}
+		}
+		m.requests[i] = r
+	}
 }
 
 // pick returns one of count things, as few different ones as m.among says.
@@ -190,38 +226,56 @@ func (m *mill) pick(count int) int {
 }
 
 // mint makes one session of an agent, or of a delegation's agent on behalf of its principal.
-func (m *mill) mint(delegated bool) error {
+func (m *mill) mint(r *scaleRequest, delegated bool) error {
 	view := m.store.fsm.View()
 	now := identity.InstantOf(time.Now())
-	principal, agent := m.people.pair(m.pick(m.delegations))
-	if !delegated {
-		agent = m.pick(m.people.agents)
-	}
-	request := policy.Request{
+	m.request = policy.Request{
 		Now: now, SessionID: sessionID(now), Applications: view, Issuer: scaleIssuer,
 		OfflineTTLSeconds: identity.DefaultOfflineTTLSeconds,
 	}
-	var ok bool
-	if request.Agent, ok = view.Agent(m.agents[agent]); !ok {
-		return fmt.Errorf("agent %s is not in the store", m.agents[agent])
-	}
+	find := m.own
 	if delegated {
-		if request.Principal, ok = view.Principal(m.principals[principal]); !ok {
-			return fmt.Errorf("principal %s is not in the store", m.principals[principal])
-		}
-		var refusal *identity.Error
-		m.delegation, refusal = view.ActiveDelegation(request.Agent.Name, request.Principal.ID, "", now)
-		if refusal != nil {
-			return refusal
-		}
-		request.Delegation = &m.delegation
+		find = m.onBehalf
 	}
-	if err := m.engine.Decide(&request, &m.grant); err != nil {
+	if err := find(view, r, &m.request); err != nil {
+		return err
+	}
+	if err := m.engine.Decide(&m.request, &m.grant); err != nil {
 		return err
 	}
 	var err error
 	m.token, err = m.minter.Mint(m.token[:0], &m.grant)
 	return err
+}
+
+// own finds the agent that asks for a session of its own and proves itself by its secret.
+func (m *mill) own(view *fsm.View, r *scaleRequest, request *policy.Request) error {
+	hash := identity.HashSecret(r.secret)
+	agent, ok := view.Agent(r.agent)
+	if !ok {
+		return fmt.Errorf("agent %s is not in the store", r.agent)
+	}
+	credential := identity.MatchSecret(agent.Credentials, hash, request.Now)
+	if credential == nil {
+		return fmt.Errorf("agent %s has another secret", r.agent)
+	}
+	request.Agent, request.Credential = agent, credential.ID
+	return nil
+}
+
+// onBehalf finds the runtime that asks, and what a session of the agent on behalf of the principal rests on.
+func (m *mill) onBehalf(view *fsm.View, r *scaleRequest, request *policy.Request) error {
+	token, ok := view.APITokenByHash(identity.HashSecret(r.secret))
+	if !ok || !token.ActiveAt(request.Now) || !token.MayRun(r.agent) {
+		return errors.New("the runtime's API token is not in the store")
+	}
+	lent, refusal := view.ActiveDelegation(r.agent, r.principal, "", request.Now)
+	if refusal != nil {
+		return refusal
+	}
+	m.lent = lent
+	request.Agent, request.Principal, request.Delegation, request.Credential = lent.Agent, lent.Principal, &m.lent.Delegation, token.ID
+	return nil
 }
 
 func sessionID(now identity.Instant) string {

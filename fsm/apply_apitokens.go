@@ -25,6 +25,7 @@ func (s *state) createAPIToken(b CreateAPIToken) (*identity.APIToken, *identity.
 	}
 	t.Created = s.stamp(t.Created)
 	s.put(tableAPITokens, &t)
+	s.secrets.set(&t)
 	s.apiTokens++
 	if t.Has(identity.RoleAdmin) && t.ActiveAt(s.time) {
 		s.dropRevokedAPITokens()
@@ -67,6 +68,7 @@ func (s *state) dropRevokedAPITokens() {
 
 func (s *state) dropAPIToken(t *identity.APIToken) {
 	s.remove(tableAPITokens, t)
+	s.secrets.delete(t)
 	s.apiTokens--
 }
 

@@ -39,6 +39,7 @@ func (s *state) newCredential(c *identity.Credential) *identity.Error {
 		return identity.Errorf(identity.CodeRevoked, "credential %.300q was revoked", c.ID)
 	}
 	c.Created = s.stamp(c.Created)
+	c.Kind = identity.CredentialKind(s.texts.intern(string(c.Kind)))
 	return nil
 }
 

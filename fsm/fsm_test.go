@@ -175,7 +175,7 @@ func TestReadersShareViewsWithAWriter(t *testing.T) {
 				require.Len(t, v.Revocations("", 1<<20), v.Counts().Revocations)
 				require.Len(t, v.APITokens("", 1<<20), v.Counts().APITokens)
 				if d, err := v.ActiveDelegation("agent-0000007", "user-1", "gmail.read", epoch); err == nil {
-					require.Equal(t, "user-1", d.Principal)
+					require.Equal(t, "user-1", d.Delegation.Principal)
 				}
 			}
 		})

@@ -187,6 +187,13 @@ func TestTheMintPathReadsWithoutGarbage(t *testing.T) {
 			t.Error("not found")
 		}
 	}))
+	must1[*identity.APIToken](m, apiToken(1, identity.RoleRuntime))
+	tokens, hash := m.fsm.View(), [32]byte(secret(1))
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if _, ok := tokens.APITokenByHash(hash); !ok {
+			t.Error("not found")
+		}
+	}))
 	require.LessOrEqual(t, testing.AllocsPerRun(100, func() {
 		if _, err := v.ActiveDelegation("inbox", "ann@x", "", m.now); err != nil {
 			t.Error(err)

@@ -304,11 +304,13 @@ func (b *book) agrees(t *rapid.T, m *machine, now identity.Instant) {
 			d, err := v.ActiveDelegation(agent, principal, "x", now)
 			if best == nil {
 				require.NotNil(t, err)
-				require.Zero(t, d)
+				require.Zero(t, d.Delegation)
 				continue
 			}
 			require.Nil(t, err)
-			require.Equal(t, best.ID, d.ID)
+			require.Equal(t, best.ID, d.Delegation.ID)
+			require.Equal(t, agent, d.Agent.Name)
+			require.Equal(t, principal, d.Principal.ID)
 		}
 	}
 }

@@ -42,14 +42,15 @@ func (r *record) key() string { return identity.FormatID(identity.PrefixDelegati
 
 // delegation returns the record as the domain knows it.
 func (r *record) delegation(p *principalRow) *identity.Delegation {
-	d := r.delegationTo(r.agent.Value(), p)
-	return &d
+	d := new(identity.Delegation)
+	r.fill(d, r.agent.Value(), p)
+	return d
 }
 
-// delegationTo is delegation for a caller that has the name of its agent at hand. The principal's last kill, if it
-// is younger than the record, has withdrawn it.
-func (r *record) delegationTo(agent string, p *principalRow) identity.Delegation {
-	d := identity.Delegation{
+// fill is delegation for a caller that has room for it, and the name of its agent at hand. The principal's last
+// kill, if it is younger than the record, has withdrawn it.
+func (r *record) fill(d *identity.Delegation, agent string, p *principalRow) {
+	*d = identity.Delegation{
 		ID: r.key(), Principal: r.principal, Agent: agent, Scopes: identity.Scopes(r.scopes.Value()),
 		Expires: r.expires, Reason: r.reason, Origin: r.origin.Value(), MaxHops: r.maxHops,
 		Status: identity.DelegationActive, Created: r.created, Revision: r.revision,
@@ -60,7 +61,6 @@ func (r *record) delegationTo(agent string, p *principalRow) identity.Delegation
 	case r.made < p.killed:
 		d.Status, d.Withdrawn = identity.DelegationWithdrawn, p.killedAt
 	}
-	return d
 }
 
 // activeAt is ActiveAt of the delegation, without making one.

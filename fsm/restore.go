@@ -111,7 +111,9 @@ func (l *loader) record(r *frameReader, number section) error {
 			row := newAgentRow(*w.Agent, &l.texts)
 			row.born = w.Born
 			s.agents.load(row)
-			for _, c := range row.Credentials {
+			for i := range row.Credentials {
+				c := &row.Credentials[i]
+				c.Kind = identity.CredentialKind(l.texts.intern(string(c.Kind)))
 				s.owners.set(named[Owner]{c.ID, Owner{OwnerAgent, row.Name}})
 			}
 			return nil
@@ -159,6 +161,7 @@ func (l *loader) record(r *frameReader, number section) error {
 	case sectionAPITokens:
 		return each(r, func(t *identity.APIToken) error {
 			s.apiTokens++
+			s.secrets.set(t)
 			return l.row(tableAPITokens, t, t.ID, t.Hash)
 		})
 	case sectionJoinTokens:

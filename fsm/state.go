@@ -89,6 +89,7 @@ type state struct {
 	gone                []gone                      // deleted names whose delegations are yet to be removed; replaced, never modified
 	texts               texts
 
+	secrets    secretIndex // of the API tokens in small
 	small      *memdb.MemDB
 	smallRead  *memdb.Txn // as of the last View
 	smallWrite *memdb.Txn // nil unless this batch wrote
@@ -115,7 +116,7 @@ func newState(set *revocation.Set) *state {
 		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](),
 		delegations: newRecords(seed), bars: newTree(lessBar),
 		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
-		small:    newSmall(),
+		small: newSmall(), secrets: secretIndex{newHashIndex[*identity.APIToken](), seed},
 		internal: newWindow(internalAge), clients: newWindow(clientKeyAge),
 	}
 	s.horizon.raise(identity.MinSessionSeconds, s.settings.LeaseMillis)
@@ -138,7 +139,7 @@ func (s *state) view() *View {
 		delegationsByPrincipal: s.delegations.byPrincipal.freeze(), delegationsByPair: s.delegations.byPair.freeze(),
 		leads: s.delegations.leads.freeze(),
 		bars:  s.bars.freeze(), revocations: s.revocations.freeze(),
-		small: s.smallRead, apiTokenCount: s.apiTokens, memberCount: s.present,
+		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
 		superseded: make(chan struct{}),
 	}

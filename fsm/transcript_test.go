@@ -207,7 +207,7 @@ func (p *player) ask(words []string) []string {
 		if err != nil {
 			return []string{fmt.Sprintf("%s: %s", err.Code, err.Message)}
 		}
-		return []string{describe(&d)}
+		return []string{describe(&d.Delegation)}
 	case "barred":
 		return []string{strconv.FormatBool(v.ConsentBarred(arg(1), arg(2)))}
 	case "delegations":

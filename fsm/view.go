@@ -42,6 +42,7 @@ type View struct {
 	bars                       *btree.BTreeG[bar]
 	revocations                *btree.BTreeG[*identity.Revocation]
 	small                      *memdb.Txn
+	secrets                    secrets // of the API tokens in small
 	apiTokenCount, memberCount int
 
 	generation uint64
@@ -165,7 +166,7 @@ func (v *View) APIToken(id string) (*identity.APIToken, bool) {
 
 // APITokenByHash returns the API token whose secret has that SHA-256.
 func (v *View) APITokenByHash(hash [32]byte) (*identity.APIToken, bool) {
-	return first[identity.APIToken](v.small, tableAPITokens, indexHash, string(hash[:]))
+	return v.secrets.find(hash[:])
 }
 
 // APITokens lists API tokens by id, strictly after the one given.

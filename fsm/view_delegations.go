@@ -112,29 +112,75 @@ func (v *View) walk(f DelegationFilter, after string, visit func(*record, *princ
 	})
 }
 
+// Lent is what a session on behalf of a principal rests on.
+type Lent struct {
+	Agent      *identity.Agent
+	Principal  *identity.Principal
+	Delegation identity.Delegation
+}
+
 // ActiveDelegation returns the delegation from principal to agent that is active at now, covers the scopes
 // and lasts longest. Otherwise the error says which it is: CodeDelegationWithdrawn where the principal took
 // their consent back, CodeDelegationExpired, or CodeDelegationMissing, also where there are delegations but
-// none that covers the scopes.
+// none that covers the scopes. Agent and principal are returned with an error, too, where there are such.
 //
 // The delegation that lasts longest of all is found at once; where it won't do, the pair's own are walked, of which
 // there are at most MaxPairDelegations active ones.
-func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes, now identity.Instant) (identity.Delegation, *identity.Error) {
-	// Both hashes come first: nothing between the searches then waits for memory that another one asked for.
-	agentHash, principalHash := hashName(v.seed, agent), hashName(v.seed, principal)
-	a, ok := v.agentsByName.findHash(agentHash, agent)
-	if !ok {
-		return identity.Delegation{}, missing(agent, principal)
+func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes, now identity.Instant) (Lent, *identity.Error) {
+	a, p, lead := v.findPair(agent, principal)
+	var lent Lent
+	if a != nil {
+		lent.Agent = &a.Agent
 	}
-	p, ok := v.principalsByID.findHash(principalHash, principal)
-	if !ok {
-		return identity.Delegation{}, missing(agent, principal)
+	if p != nil {
+		lent.Principal = &p.Principal
 	}
-	lead := findLead(v.leads, hashPair(principalHash, agentHash), p.ID, a.text)
+	if a == nil || p == nil {
+		return lent, missing(agent, principal)
+	}
 	if lead != nil && lead.of(a, p) && now < lead.expires && scopes.SubsetOf(identity.Scopes(lead.scopes.Value())) {
-		return lead.delegationTo(a.Name, p), nil
+		lead.fill(&lent.Delegation, a.Name, p)
+		return lent, nil
 	}
-	return v.searchPair(a, p, scopes, now)
+	found, err := v.searchPair(a, p, scopes, now)
+	if err != nil {
+		return lent, err
+	}
+	found.fill(&lent.Delegation, a.Name, p)
+	return lent, nil
+}
+
+// findPair finds an agent, a principal and the delegation between them that leads, each of them nil where there is
+// none.
+//
+// Rows that nobody asked for lately are in no cache, and one search after the other would wait for memory ten times
+// in a row, a tenth of what a signature takes. So the three lists are searched side by side by their hashes alone,
+// and names are compared at the end: the processor then waits for all three at the same time.
+func (v *View) findPair(agent, principal string) (a *agentRow, p *principalRow, lead *record) {
+	agentHash, principalHash := hashName(v.seed, agent), hashName(v.seed, principal)
+	pairHash := hashPair(principalHash, agentHash)
+	agents, principals, leads := v.agentsByName.root.list(agentHash), v.principalsByID.root.list(principalHash), v.leads.list(pairHash)
+	for i := 0; a == nil && i < len(agents) || p == nil && i < len(principals) || lead == nil && i < len(leads); i++ {
+		if i < len(agents) && agents[i].hash == agentHash {
+			a = agents[i].row
+		}
+		if i < len(principals) && principals[i].hash == principalHash {
+			p = principals[i].row
+		}
+		if i < len(leads) && leads[i].hash == pairHash {
+			lead = leads[i].row
+		}
+	}
+	if a != nil && a.Name != agent {
+		a, _ = v.agentsByName.findHash(agentHash, agent)
+	}
+	if p != nil && p.ID != principal {
+		p, _ = v.principalsByID.findHash(principalHash, principal)
+	}
+	if a != nil && p != nil && lead != nil && (lead.agent != a.text || lead.principal != p.ID) {
+		lead = findLead(v.leads, pairHash, p.ID, a.text)
+	}
+	return a, p, lead
 }
 
 // of reports whether the record still belongs to the agent and the principal of its names, and the principal was
@@ -144,7 +190,7 @@ func (r *record) of(a *agentRow, p *principalRow) bool {
 }
 
 // searchPair is ActiveDelegation by way of all delegations of the pair.
-func (v *View) searchPair(a *agentRow, p *principalRow, scopes identity.Scopes, now identity.Instant) (identity.Delegation, *identity.Error) {
+func (v *View) searchPair(a *agentRow, p *principalRow, scopes identity.Scopes, now identity.Instant) (*record, *identity.Error) {
 	agent, principal := a.Name, p.ID
 	var best, narrow, expired *record
 	pivot := lastOfPair(v.seed, principal, a.text)
@@ -170,19 +216,19 @@ func (v *View) searchPair(a *agentRow, p *principalRow, scopes identity.Scopes, 
 	})
 	switch {
 	case best != nil:
-		return best.delegationTo(agent, p), nil
+		return best, nil
 	case narrow != nil:
 		outside := scopes.FirstOutside(identity.Scopes(narrow.scopes.Value()))
-		return identity.Delegation{}, identity.Errorf(identity.CodeDelegationMissing, "no active delegation from %s to agent %s covers all scopes asked for, such as %s", principal, agent, outside).
+		return nil, identity.Errorf(identity.CodeDelegationMissing, "no active delegation from %s to agent %s covers all scopes asked for, such as %s", principal, agent, outside).
 			WithHint("ask for fewer scopes, or have the user grant them")
 	case barred(v.bars, p, agent):
-		return identity.Delegation{}, identity.Errorf(identity.CodeDelegationWithdrawn, "%s withdrew their consent to agent %s", principal, agent).
+		return nil, identity.Errorf(identity.CodeDelegationWithdrawn, "%s withdrew their consent to agent %s", principal, agent).
 			WithHint("the user or an admin may grant it again")
 	case expired != nil:
-		return identity.Delegation{}, identity.Errorf(identity.CodeDelegationExpired, "the last delegation from %s to agent %s ended at %s", principal, agent, expired.expires).
+		return nil, identity.Errorf(identity.CodeDelegationExpired, "the last delegation from %s to agent %s ended at %s", principal, agent, expired.expires).
 			WithHint("have the user grant a new one")
 	default:
-		return identity.Delegation{}, missing(agent, principal)
+		return nil, missing(agent, principal)
 	}
 }
 
