@@ -165,6 +165,11 @@ var restrictions = []restricted{
 		reason:    "it is the judge of our answers in tests and must not end up in the binary",
 	},
 	{
+		path:      "github.com/anishathalye/porcupine",
+		alsoTests: true,
+		reason:    "it judges histories in tests and must not end up in the binary",
+	},
+	{
 		path:      "pgregory.net/rapid",
 		alsoTests: true,
 		reason:    "it is for tests and must not end up in the binary",
