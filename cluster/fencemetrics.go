@@ -28,7 +28,7 @@ func newFenceMetrics() *fenceMetrics {
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "deputy_cluster_fence_seconds",
 			Help:    "Time from raising a fence until every member had acknowledged it or could hold no older lease.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16), // 1 ms to 33 s: a minute is the longest lease
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 17), // 1 ms to 66 s: a minute is the longest lease
 		}),
 	}
 	for _, outcome := range []string{fenceDone, fenceOpen, fenceRefused} {
