@@ -151,6 +151,18 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 		return value(s.updateMember(b))
 	case RemoveMember:
 		return value(s.removeMember(b))
+	case BarMember:
+		return value(s.barMember(b))
+	case DrainMember:
+		return value(s.drainMember(b))
+	case RotateKey:
+		return value(s.rotateKey(b))
+	case RotateGossip:
+		return value(s.rotateGossip(b))
+	case Recover:
+		return value(s.recoverWith(b))
+	case OpenMinting:
+		return nil, s.openMinting()
 	case PublishKey:
 		return value(s.publishKey(b))
 	case RetireKey:

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/deputy-id/deputy/identity"
 )
@@ -16,6 +17,11 @@ func (s *state) putSettings(b PutSettings) (*identity.Settings, *identity.Error)
 	}
 	// While the lease changes the longer of old and new counts, and a revocation must outlast either.
 	s.horizon.raise(0, next.LeaseMillis)
+	s.longerLease = s.longerLease.replaced(s.settings.LeaseMillis, next.LeaseMillis, time.Millisecond, s.time)
+	s.longerOffline = s.longerOffline.replaced(s.settings.OfflineTTLSeconds, next.OfflineTTLSeconds, time.Second, s.time)
+	if len(next.GossipKeys) == 0 {
+		next.GossipKeys = s.settings.GossipKeys // RotateGossip changes them, in steps
+	}
 	s.settings = &next
 	return &next, nil
 }

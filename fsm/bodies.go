@@ -192,6 +192,39 @@ type RemoveMember struct {
 	Reason string `codec:"re,omitempty"`
 }
 
+// BarMember says that a member gets no more leases: no tick after this one makes it fresh. It is the first step
+// of a removal, and there is no way back. Value: *identity.Member.
+type BarMember struct {
+	ID     string `codec:"i"`
+	Reason string `codec:"re,omitempty"`
+}
+
+// DrainMember has a member mint nothing and hand leadership over, or mint again. Value: *identity.Member.
+type DrainMember struct {
+	ID       string `codec:"i"`
+	Draining bool   `codec:"d,omitempty"`
+}
+
+// RotateKey wishes for a new token key at a member. Value: *identity.Member.
+type RotateKey struct {
+	ID string `codec:"i"`
+}
+
+// RotateGossip replaces the gossip keys, the first of which encrypts. Value: *identity.Settings.
+type RotateGossip struct {
+	Keys [][]byte `codec:"k"`
+}
+
+// Recover begins anew after a lost quorum, with one node: the other members are removed, every signing key is
+// denied and dropped, join tokens and command ids are forgotten, and minting is closed. To recover again for the
+// same node changes nothing that is not so already. Value: *identity.Member.
+type Recover struct {
+	Node string `codec:"n"`
+}
+
+// OpenMinting ends what a recovery or a restore has closed. Value: nil.
+type OpenMinting struct{}
+
 // PublishKey adds the public half of a signing key; the same key again is fine. Value: *identity.SigningKey.
 type PublishKey struct {
 	Key identity.SigningKey `codec:"k"`

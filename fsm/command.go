@@ -76,8 +76,14 @@ const (
 	TypeAdmitMember        Type = 81
 	TypeUpdateMember       Type = 82
 	TypeRemoveMember       Type = 83
+	TypeBarMember          Type = 84
+	TypeDrainMember        Type = 85
+	TypeRotateKey          Type = 86
+	TypeRotateGossip       Type = 87
 	TypePublishKey         Type = 90
 	TypeRetireKey          Type = 91
+	TypeRecover            Type = 100
+	TypeOpenMinting        Type = 104
 )
 
 // ignorable reports whether a node that does not know the command may skip it and still have the state of one

@@ -205,7 +205,8 @@ func (l *loader) finish() *state {
 	s, m := l.state, l.meta
 	s.index, s.time, s.generation = m.Index, m.Time, m.Generation
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
-	s.settings = &m.Settings
+	s.settings, s.closed = &m.Settings, m.Closed
+	s.longerLease, s.longerOffline = m.LongerLease, m.LongerOffline
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

@@ -67,6 +67,10 @@ type wireMeta struct {
 	Gone         []gone            `codec:"go,omitempty"`
 	NextInternal uint64            `codec:"ni"`
 	NextClient   uint64            `codec:"nc"`
+
+	Closed        string `codec:"cl,omitempty"`
+	LongerLease   longer `codec:"ll"`
+	LongerOffline longer `codec:"lo"`
 }
 
 type wireAgent struct {
@@ -159,6 +163,7 @@ func (s *snapshot) write(dst io.Writer) error {
 	w.record(&wireMeta{
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
+		Closed: v.closed, LongerLease: v.longerLease, LongerOffline: v.longerOffline,
 	})
 	writeTree(w, sectionAgents, v.agents, func(n named[*agentRow]) any {
 		return &wireAgent{&n.value.Agent, n.value.born}

@@ -74,6 +74,9 @@ type state struct {
 	horizon      horizon
 	keysRevision uint64
 	settings     *identity.Settings
+	closed       string // why no node may mint; "" where they may
+
+	longerLease, longerOffline longer // settings that were shortened a moment ago
 
 	agents       *rows[*agentRow]
 	principals   *rows[*principalRow]
@@ -141,6 +144,7 @@ func (s *state) view() *View {
 		bars:  s.bars.freeze(), revocations: s.revocations.freeze(),
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
+		closed: s.closed, longerLease: s.longerLease, longerOffline: s.longerOffline,
 		superseded: make(chan struct{}),
 	}
 }

@@ -30,6 +30,12 @@ var names = map[Type]string{
 	TypeAdmitMember:        "admit-member",
 	TypeUpdateMember:       "update-member",
 	TypeRemoveMember:       "remove-member",
+	TypeBarMember:          "bar-member",
+	TypeDrainMember:        "drain-member",
+	TypeRotateKey:          "rotate-key",
+	TypeRotateGossip:       "rotate-gossip",
+	TypeRecover:            "recover",
+	TypeOpenMinting:        "open-minting",
 	TypePublishKey:         "publish-key",
 	TypeRetireKey:          "retire-key",
 }
@@ -93,6 +99,18 @@ func decodeBody(t Type, data []byte) (Body, error) {
 		return strict[UpdateMember](data)
 	case TypeRemoveMember:
 		return strict[RemoveMember](data)
+	case TypeBarMember:
+		return strict[BarMember](data)
+	case TypeDrainMember:
+		return strict[DrainMember](data)
+	case TypeRotateKey:
+		return strict[RotateKey](data)
+	case TypeRotateGossip:
+		return strict[RotateGossip](data)
+	case TypeRecover:
+		return strict[Recover](data)
+	case TypeOpenMinting:
+		return strict[OpenMinting](data)
 	case TypePublishKey:
 		return strict[PublishKey](data)
 	case TypeRetireKey:
@@ -187,6 +205,24 @@ func (UpdateMember) Type() Type { return TypeUpdateMember }
 func (RemoveMember) Type() Type { return TypeRemoveMember }
 
 // Type implements Body.
+func (BarMember) Type() Type { return TypeBarMember }
+
+// Type implements Body.
+func (DrainMember) Type() Type { return TypeDrainMember }
+
+// Type implements Body.
+func (RotateKey) Type() Type { return TypeRotateKey }
+
+// Type implements Body.
+func (RotateGossip) Type() Type { return TypeRotateGossip }
+
+// Type implements Body.
+func (Recover) Type() Type { return TypeRecover }
+
+// Type implements Body.
+func (OpenMinting) Type() Type { return TypeOpenMinting }
+
+// Type implements Body.
 func (PublishKey) Type() Type { return TypePublishKey }
 
 // Type implements Body.
@@ -220,5 +256,11 @@ func (CreateJoinToken) sealed()    {}
 func (AdmitMember) sealed()        {}
 func (UpdateMember) sealed()       {}
 func (RemoveMember) sealed()       {}
+func (BarMember) sealed()          {}
+func (DrainMember) sealed()        {}
+func (RotateKey) sealed()          {}
+func (RotateGossip) sealed()       {}
+func (Recover) sealed()            {}
+func (OpenMinting) sealed()        {}
 func (PublishKey) sealed()         {}
 func (RetireKey) sealed()          {}

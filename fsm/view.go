@@ -45,6 +45,9 @@ type View struct {
 	secrets                    secrets // of the API tokens in small
 	apiTokenCount, memberCount int
 
+	closed                     string
+	longerLease, longerOffline longer
+
 	generation uint64
 	gone       []gone
 	superseded chan struct{} // closed when the next View is published

@@ -12,6 +12,9 @@ type Member struct {
 	JoinedFrom    string  `codec:"jf,omitempty"` // remote address that presented the join token
 	Removed       Instant `codec:"rt,omitempty"` // set once it was removed; the id is never used again
 	RemovalReason string  `codec:"rr,omitempty"`
+	Barred        Instant `codec:"bt,omitempty"` // set by "no more leases": the node is on its way out and may speak no more
+	Draining      Instant `codec:"dt,omitempty"` // mints nothing and does not want to lead
+	RotateKey     uint64  `codec:"rk,omitempty"` // log index of the last wish for a new token key
 }
 
 // JoinToken lets one node join, once.
@@ -43,12 +46,18 @@ type Settings struct {
 	OfflineTTLSeconds int64    `codec:"ot"`           // longest token for an application that verifies offline
 	LeaseMillis       int64    `codec:"lm"`           // how long a node may speak after it proved to be fresh
 	GossipKeys        [][]byte `codec:"gk,omitempty"` // AES-256, the first one encrypts
+
+	KeyRotationSeconds int64 `codec:"kr,omitempty"` // how long a token key signs before its node makes another; 0: until asked
 }
 
 // Defaults of Settings.
 const (
 	DefaultOfflineTTLSeconds = 300
 	DefaultLeaseMillis       = 10_000
+
+	DefaultKeyRotationSeconds = 30 * 24 * 3600
+	MinKeyRotationSeconds     = 3600 // a key is published at half that age, which must leave time for a node that is away
+	MaxKeyRotationSeconds     = 365 * 24 * 3600
 )
 
 // Validate holds every field to its bound.
@@ -63,5 +72,8 @@ func (s *Settings) Validate() error {
 	}
 	v.between("/offline_token_ttl_seconds", s.OfflineTTLSeconds, MinSessionSeconds, MaxSessionSeconds)
 	v.between("/lease_milliseconds", s.LeaseMillis, 500, 60_000)
+	if s.KeyRotationSeconds != 0 {
+		v.between("/key_rotation_seconds", s.KeyRotationSeconds, MinKeyRotationSeconds, MaxKeyRotationSeconds)
+	}
 	return v.err("the settings are not valid")
 }

@@ -32,6 +32,9 @@ const (
 	CodeOutcomeUnknown      Code = "outcome-unknown"      // leadership was lost while the write was under way
 	CodeOverloaded          Code = "overloaded"           //
 	CodeInternal            Code = "internal"             //
+	CodeDraining            Code = "draining"             // this node mints nothing any more; others do
+	CodeMintingClosed       Code = "minting-closed"       // after a restore or recovery, until an operator opens it
+	CodeDiskFull            Code = "disk-full"            // the disk reserve is reached; only what stops something is written
 
 	CodeScopeNotAllowed        Code = "scope-not-allowed"
 	CodeAgentSuspended         Code = "agent-suspended"
