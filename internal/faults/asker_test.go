@@ -77,11 +77,18 @@ func (f *fleet) askers(t *testing.T) []*asker {
 // maxAnswerBytes is more than any answer to these questions has.
 const maxAnswerBytes = 1 << 20
 
+// reply is an answer as it came.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // send makes one request and reads its answer whole.
-func (a *asker) send(ctx context.Context, method, path, contentType, body string, authorize func(*http.Request)) (int, []byte, error) {
+func (a *asker) send(ctx context.Context, method, path, contentType, body string, authorize func(*http.Request)) (reply, error) {
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, strings.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return reply{}, err
 	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
@@ -89,11 +96,11 @@ func (a *asker) send(ctx context.Context, method, path, contentType, body string
 	authorize(request)
 	response, err := a.http.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return reply{}, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
-	return response.StatusCode, text, err
+	return reply{status: response.StatusCode, header: response.Header, body: text}, err
 }
 
 func basic(who client.Credentials) func(*http.Request) {
@@ -115,24 +122,25 @@ func (a *asker) command(ctx context.Context, token, method, path string, body, o
 		}
 		contentType = "application/json"
 	}
-	status, said, err := a.send(ctx, method, path, contentType, string(text), bearer(token))
+	said, err := a.send(ctx, method, path, contentType, string(text), bearer(token))
 	if err != nil {
 		return 0, err
 	}
-	if status < 200 || status > 299 {
-		return status, fmt.Errorf("%s answered %d: %s", a.node, status, bytes.TrimSpace(said))
+	if said.status < 200 || said.status > 299 {
+		return said.status, fmt.Errorf("%s answered %d: %s", a.node, said.status, bytes.TrimSpace(said.body))
 	}
 	if out == nil {
-		return status, nil
+		return said.status, nil
 	}
-	return status, json.Unmarshal(said, out)
+	return said.status, json.Unmarshal(said.body, out)
 }
 
 // judge asks and makes an answer of what comes back. A success is what yes says of its body.
 func (a *asker) judge(ctx context.Context, question, path, contentType, body string, who client.Credentials, yes func([]byte) bool) answer {
 	got := answer{node: a.node, question: question, began: time.Now()}
-	status, said, err := a.send(ctx, http.MethodPost, path, contentType, body, basic(who))
+	came, err := a.send(ctx, http.MethodPost, path, contentType, body, basic(who))
 	got.ended = time.Now()
+	status, said := came.status, came.body
 	switch {
 	case err != nil:
 		got.verdict, got.detail = absent, err.Error()
