@@ -224,6 +224,26 @@ func (n *Node) RemoveServer(ctx context.Context, id string, force bool) error {
 		})
 }
 
+// CheckRemoval says whether RemoveServer would refuse as things stand, so that a removal is not begun that can't be
+// ended. Leader only.
+func (n *Node) CheckRemoval(id string, force bool) error {
+	if id == n.o.NodeID {
+		return ErrIsLeader
+	}
+	r, err := n.active()
+	if err != nil {
+		return err
+	}
+	config, _, err := configuration(r)
+	if err != nil {
+		return err
+	}
+	if server, ok := find(config, id); !ok || server.Suffrage != raft.Voter || force {
+		return nil
+	}
+	return n.survives(config, id)
+}
+
 // survives returns nil if a majority of the voters but id is alive.
 func (n *Node) survives(config raft.Configuration, id string) error {
 	voters, alive := 0, 0
