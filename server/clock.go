@@ -67,6 +67,18 @@ func (g *clockGuard) stamp() (identity.Instant, error) {
 	return max(own, g.fsm.View().Time()), nil
 }
 
+// offset is how far this node's clock is ahead of the cluster's, as far as is known; negative: behind.
+func (g *clockGuard) offset() time.Duration {
+	own := identity.InstantOf(g.wall())
+	g.mu.Lock()
+	agreed, at := g.agreed, g.at
+	g.mu.Unlock()
+	if agreed.IsZero() {
+		return 0
+	}
+	return own.Sub(agreed) - (g.boot() - at)
+}
+
 func clockError(where string, by time.Duration) error {
 	return identity.Errorf(identity.CodeNotFresh, "this node's clock is %s %s the cluster's", by.Round(time.Millisecond), where).
 		WithHint("set this machine's clock by NTP; until then ask another node")

@@ -6,7 +6,6 @@ import (
 
 	"github.com/deputy-id/deputy/api"
 	"github.com/deputy-id/deputy/cluster"
-	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 )
 
@@ -46,44 +45,6 @@ func (a clusterAdmin) JoinToken(secret string) (string, error) {
 		return "", identity.Errorf(identity.CodeNotFresh, "this node knows no members yet").WithHint("try again in a second")
 	}
 	return token.String(), nil
-}
-
-// RemoveMember takes a node out for good: out of the Raft configuration first, then out of the member table,
-// which ends its connections and its leases. A crash in between is mended by asking again. The node may speak
-// until the lease that it holds has run out.
-func (a clusterAdmin) RemoveMember(ctx context.Context, id, by, reason string) (*identity.Member, uint64, error) {
-	s := a.s
-	switch known, ok := s.fsm.View().Member(id); {
-	case ok && !known.Removed.IsZero():
-		return known, s.fsm.Applied(), nil // asked again after a lost answer
-	case !ok:
-		return nil, 0, identity.Errorf(identity.CodeNotFound, "there is no member %q", id).WithHint("`deputy cluster members` lists them")
-	}
-	if err := s.node.RemoveServer(ctx, id); err != nil {
-		return nil, 0, removalError(id, err)
-	}
-	result, err := s.proposer.commit(ctx, by, fsm.RemoveMember{ID: id, Reason: reason})
-	if err != nil {
-		return nil, 0, err
-	}
-	member, ok := result.Value.(*identity.Member)
-	if !ok {
-		return nil, 0, identity.Errorf(identity.CodeInternal, "BUG: the state machine answered %T to a removal", result.Value)
-	}
-	s.logger.Info("node removed", "removed", id, "by", by, "reason", reason, "index", result.Index)
-	return member, result.Index, nil
-}
-
-func removalError(id string, err error) error {
-	if errors.Is(err, cluster.ErrWouldLoseQuorum) {
-		return identity.Errorf(identity.CodeQuorumAtRisk, "without %s too few live voters would remain to commit anything", id).
-			WithHint("bring the other nodes back, or join a new one and wait until it votes").WithCause(err)
-	}
-	if errors.Is(err, cluster.ErrIsLeader) {
-		return identity.Errorf(identity.CodeConflict, "%s leads the cluster and can't remove itself", id).
-			WithHint("hand over first with `deputy cluster transfer-leadership`, then ask again").WithCause(err)
-	}
-	return clusterError(err)
 }
 
 // TransferLeadership hands over to a voter, or to the one furthest along where to is empty.

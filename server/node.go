@@ -99,8 +99,9 @@ func (s *Server) leaseOptions(renewal time.Duration) cluster.LeaseOptions {
 		Member: func() bool {
 			m, ok := s.fsm.View().Member(s.config.NodeID)
 			// Before the log has been replayed the table is empty; then the tick decides, which only members get.
-			return len(s.fsm.View().Members()) == 0 || (ok && m.Removed.IsZero())
+			return len(s.fsm.View().Members()) == 0 || (ok && m.Removed.IsZero() && m.Barred.IsZero())
 		},
+		Applied:    s.fsm.Applied,
 		CheckClock: s.proposer.clock.agree,
 		Duration:   s.leaseDuration,
 		Now:        cluster.BootTime,
@@ -116,8 +117,16 @@ func (s *Server) leaseDuration() time.Duration {
 	return identity.DefaultLeaseMillis * time.Millisecond
 }
 
-// serveTick is the leader's side of a lease round.
-func (s *Server) serveTick(ctx context.Context, _ cluster.Member, _ []byte) ([]byte, error) {
+// serveTick is the leader's side of a lease round. That the member has asked is noted before the tick is proposed:
+// a fence that is raised in between must know of the lease that may come of it.
+func (s *Server) serveTick(ctx context.Context, from cluster.Member, _ []byte) ([]byte, error) {
+	term, leads := s.node.LeadsIn()
+	if !leads || !s.proposer.IsLeader() {
+		return nil, cluster.ErrNotLeader
+	}
+	if err := s.grants.Asked(term, from.ID); err != nil {
+		return nil, err
+	}
 	index, err := s.ticks.Commit(ctx)
 	if err != nil {
 		return nil, err

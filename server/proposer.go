@@ -20,12 +20,17 @@ const (
 	methodTick       = "tick"        // a lease round
 	methodPublishKey = "publish-key" // a node's token key, before its first use
 	methodReadmit    = "readmit"     // a node's changed addresses
+	methodDeny       = "deny"        // handles that are revoked, and perhaps not yet committed
+	methodSettle     = "settle"      // a revocation that a node has kept while there was no majority
+	methodFence      = "fence"       // a committed change that nobody may act against any more
+	methodStatus     = "status"      // how a node is
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.
 type proposer struct {
 	node  *cluster.Node
 	clock *clockGuard
+	leads func(term uint64) // told once the first commit of a term in which this node leads has been seen
 
 	settled  atomic.Uint64 // the term in which this node leads and has applied all that came before
 	settling atomic.Bool
@@ -78,6 +83,7 @@ func (p *proposer) settle(term uint64) {
 		return
 	}
 	if now, leads := p.node.LeadsIn(); leads && now == term {
+		p.leads(term)
 		p.settled.Store(term)
 	}
 }

@@ -61,8 +61,13 @@ type Server struct {
 	proposer *proposer
 	keys     *keyrings
 	minter   *tokens.Minter
+	revoked  *revocation.Set
 	lease    *cluster.Lease
 	ticks    *cluster.Ticks
+	grants   *cluster.Grants
+	fences   *cluster.Fences
+	denials  *denials
+	pending  *pendingStops
 	api      *api.API
 
 	public     net.Listener
@@ -171,19 +176,27 @@ func listen(key, address string) (net.Listener, error) {
 
 // wire makes every room and passes each the two or three things that it needs.
 func (s *Server) wire(o Options) (err error) {
-	revoked := revocation.NewSet()
-	s.fsm = fsm.New(fsm.Options{Revocations: revoked, Halt: s.cancel, Logger: s.logger, Registerer: s.registry})
+	s.revoked = revocation.NewSet()
+	s.fsm = fsm.New(fsm.Options{Revocations: s.revoked, Halt: s.cancel, Logger: s.logger, Registerer: s.registry})
 	s.node, err = cluster.New(cluster.Options{
 		NodeID: s.config.NodeID, DataDir: s.config.DataDir, InMemory: s.dev, Key: s.nodeKey,
 		ClusterBind: s.config.Cluster.Listen, ClusterAdvertise: s.config.Cluster.Advertise,
 		GossipBind: s.config.Gossip.Listen, GossipAdvertise: s.config.Gossip.Advertise,
 		FSM: s.fsm, Directory: directory{s.fsm}, Applied: s.fsm, OnDiskStall: s.diskStalled,
+		OnDeny: func(origin string, payload []byte) { s.denials.onDeny(origin, payload) },
 		Tuning: o.Tuning, Logger: s.logger, Registerer: s.registry,
 	})
 	if err != nil {
 		return err
 	}
-	s.proposer = &proposer{node: s.node, clock: newClockGuard(s.fsm, s.clock)}
+	s.grants = cluster.NewGrants(cluster.BootTime)
+	s.proposer = &proposer{node: s.node, clock: newClockGuard(s.fsm, s.clock), leads: s.grants.Lead}
+	s.fences = s.newFences()
+	s.registry.MustRegister(s.fences)
+	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, s.logger, s.registry)
+	if s.pending, err = openPending(s.config.path("pending"), s.denials.deny, s.settlePending, s.logger); err != nil {
+		return err
+	}
 	s.keys = &keyrings{fsm: s.fsm, logger: s.logger}
 	s.ticks = cluster.NewTicks(func(ctx context.Context) (uint64, error) {
 		result, err := s.proposer.commit(ctx, s.config.NodeID, fsm.Tick{})
@@ -193,11 +206,11 @@ func (s *Server) wire(o Options) (err error) {
 	s.exposeState()
 	issuer := func() string { return s.fsm.View().Settings().Issuer }
 	cache := tokens.NewCache(cachedTokens)
-	if s.minter, err = tokens.NewMinter(tokens.MinterOptions{Issuer: issuer, Checker: revoked, Cache: cache}); err != nil {
+	if s.minter, err = tokens.NewMinter(tokens.MinterOptions{Issuer: issuer, Checker: s.revoked, Cache: cache}); err != nil {
 		return err
 	}
 	verifier, err := tokens.NewVerifier(tokens.VerifierOptions{
-		Keys: s.keys.Keyring, Checker: revoked, Issuer: issuer, Cache: cache,
+		Keys: s.keys.Keyring, Checker: s.revoked, Issuer: issuer, Cache: cache,
 		Now: func() identity.Instant { return identity.InstantOf(s.clock()) },
 	})
 	if err != nil {
@@ -205,8 +218,8 @@ func (s *Server) wire(o Options) (err error) {
 	}
 	s.api, err = api.New(api.Options{
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
-		Minter: s.minter, Verifier: verifier, Revocations: revoked, Keys: s.keys.Keyring,
-		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Clock: s.clock,
+		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Keys: s.keys.Keyring,
+		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, Clock: s.clock,
 		Logger: s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,
 		Limits: api.Limits{
@@ -228,6 +241,10 @@ func (s *Server) handlers() {
 	s.node.Handle(methodReadmit, s.serveReadmit)
 	s.node.Handle(methodPublishKey, s.servePublishKey)
 	s.node.Handle(methodTick, s.serveTick)
+	s.node.Handle(methodDeny, s.denials.serveDeny)
+	s.node.Handle(methodSettle, s.serveSettle)
+	s.node.Handle(methodFence, s.serveFence)
+	s.node.Handle(methodStatus, s.serveStatus)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
 		return s.api.ServeForwarded(ctx, request)
 	})
@@ -247,6 +264,8 @@ func (s *Server) Start(ctx context.Context) (err error) {
 		return err
 	}
 	s.running.Go(func() error { return s.lease.Run(s.background) })
+	s.running.Go(func() error { return s.denials.run(s.background) })
+	s.running.Go(func() error { return s.pending.run(s.background) })
 	s.running.Go(func() error { return s.watchStanding(s.background) })
 	s.running.Go(func() error { return s.purge(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
