@@ -63,7 +63,7 @@ func (x *fenceTrial) round(t *testing.T, round int) {
 	kind := stopKinds[round%len(stopKinds)]
 	s := newSubject(t, admin, x.application, kind, fmt.Sprintf("fenced-%d", round), f.nodes[x.dice.IntN(len(f.nodes))].client(t, f.token))
 	for _, a := range x.askers {
-		x.requireGood(t, a, s) // and remembered: a verified token is cached
+		requireAccepted(t, a, s) // and remembered: a verified token is cached
 	}
 
 	hit := x.hit(t)
@@ -90,16 +90,6 @@ func (x *fenceTrial) round(t *testing.T, round int) {
 		t.Errorf("round %d, %s fenced at index %d after %s: %s", round, kind, said.Index, took, a)
 	}
 	t.Logf("round %d: %s, %s; fenced after %s", round, kind, describe(f, hit), took.Round(time.Millisecond))
-}
-
-func (x *fenceTrial) requireGood(t *testing.T, a *asker, s *subject) {
-	t.Helper()
-	eventually(t, readyWait, a.node+" to accept the token before it is stopped", func() error {
-		if got := s.introspect(within(t, requestWait), a); got.verdict != accepted {
-			return fmt.Errorf("%s", got)
-		}
-		return nil
-	})
 }
 
 // hit strikes one or two of the five nodes: the others are still a quorum.
@@ -151,7 +141,7 @@ func (x *fenceTrial) askAround(t *testing.T, s *subject, hit map[*node]strike) {
 		case strikePause:
 			stopped = append(stopped, n)
 		}
-		asking.Go(func() { x.ask(t, s, x.askers[i]) })
+		asking.Go(func() { x.tally.ask(t.Context(), s, x.askers[i]) })
 	}
 	for _, n := range append(down, stopped...) {
 		pass(time.Duration(x.dice.IntN(200)) * time.Millisecond)
@@ -163,24 +153,11 @@ func (x *fenceTrial) askAround(t *testing.T, s *subject, hit map[*node]strike) {
 		}
 		asking.Go(func() {
 			for began := time.Now(); time.Since(began) < staleWatch; pass(askPause) {
-				x.ask(t, s, x.askers[i])
+				x.tally.ask(t.Context(), s, x.askers[i])
 			}
 		})
 	}
 	asking.Wait()
-}
-
-// ask puts all questions to one node. Whether there is an answer does not matter, only which.
-func (x *fenceTrial) ask(t *testing.T, s *subject, a *asker) (clear bool) {
-	clear = true
-	for _, question := range s.questions() {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		got := question(ctx, a)
-		cancel()
-		x.tally.add(got)
-		clear = clear && got.verdict == refused
-	}
-	return clear
 }
 
 // recover ends the faults and goes on asking until every node says a clear no.
@@ -193,7 +170,7 @@ func (x *fenceTrial) recover(t *testing.T, s *subject, hit map[*node]strike) {
 	}
 	for i, n := range x.fleet.nodes {
 		eventually(t, readyWait, n.id+" to say a clear no", func() error {
-			if !x.ask(t, s, x.askers[i]) {
+			if !x.tally.ask(t.Context(), s, x.askers[i]) {
 				return fmt.Errorf("%s: %v", n.id, n.ready())
 			}
 			return nil

@@ -133,6 +133,7 @@ type history struct {
 	began      time.Time
 	operations []porcupine.Operation
 	unknown    int
+	undone     []string // answers that promise that nothing was done, for people who look for a broken promise
 }
 
 func newHistory() *history { return &history{began: time.Now()} }
@@ -152,6 +153,14 @@ func (h *history) record(client int, w wish, call time.Time, got told) {
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client, Input: w, Output: got, Call: int64(call.Sub(h.began)), Return: back,
 	})
+}
+
+// refused notes an answer that promises that nothing was done.
+func (h *history) refused(w wish, call time.Time, why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.undone = append(h.undone, fmt.Sprintf("%s %s %s: %s, %.3f to %.3f s", w.action, w.agent, w.text, why,
+		call.Sub(h.began).Seconds(), time.Since(h.began).Seconds()))
 }
 
 // check tells whether the history is one that the model allows.

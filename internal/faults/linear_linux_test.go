@@ -74,7 +74,8 @@ func TestAdminAPIIsLinearizable(t *testing.T) {
 		if result != porcupine.Ok {
 			file := filepath.Join(os.TempDir(), fmt.Sprintf("deputy-history-%d-%d.html", os.Getpid(), round))
 			require.NoError(t, porcupine.VisualizePath(agentModel(), info, file))
-			t.Errorf("round %d is %s; open %s", round, result, file)
+			t.Errorf("round %d is %s; open %s; these writes were answered as if they had not been made:\n%s",
+				round, result, file, strings.Join(h.undone, "\n"))
 		}
 	}
 	t.Logf("linearizability: %d histories of %d operations on 5 nodes, %d of unknown outcome, %d strikes; %d answers without an index; VIOLATIONS %d, UNKNOWN %d",
@@ -152,6 +153,9 @@ func (c *caller) operate(h *history, client int, w wish, a *asker) error {
 		return fmt.Errorf("%s at %s: %w", w.action, a.node, err)
 	}
 	if !done {
+		if w.action != actionGet {
+			h.refused(w, call, a.node+" "+string(got.outcome))
+		}
 		return nil
 	}
 	if got.outcome != outcomeUnknown {
@@ -226,6 +230,7 @@ func (w wish) read(came reply) (got told, done bool, err error) {
 	case identity.CodeOutcomeUnknown:
 		got.outcome = outcomeUnknown
 	case identity.CodeNoLeader, identity.CodeNotFresh, identity.CodeOverloaded, identity.CodeStaleIndex:
+		got.outcome = outcome(problem.Code())
 		return got, false, nil
 	default:
 		return got, false, fmt.Errorf("%d %s", came.status, strings.TrimSpace(string(came.body)))

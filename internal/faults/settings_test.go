@@ -13,9 +13,7 @@ import (
 // by it.
 func (f *fleet) setLease(t *testing.T, lease time.Duration) {
 	t.Helper()
-	body := map[string]any{"lease_milliseconds": lease.Milliseconds()}
-	_, err := f.nodes[0].asker(t).command(within(t, requestWait), f.token, http.MethodPatch, "/api/v1/settings", body, nil)
-	require.NoError(t, err)
+	setLease(t, f.nodes[0].asker(t), f.token, lease)
 	for _, n := range f.nodes {
 		eventually(t, requestWait, n.id+" to have the new lease", func() error {
 			state, err := n.readiness()
@@ -25,4 +23,11 @@ func (f *fleet) setLease(t *testing.T, lease time.Duration) {
 			return err
 		})
 	}
+}
+
+func setLease(t *testing.T, a *asker, token string, lease time.Duration) {
+	t.Helper()
+	body := map[string]any{"lease_milliseconds": lease.Milliseconds()}
+	_, err := a.command(within(t, requestWait), token, http.MethodPatch, "/api/v1/settings", body, nil)
+	require.NoError(t, err)
 }

@@ -125,3 +125,29 @@ func (s *subject) stop(ctx context.Context, a *asker, token string, patience tim
 	_, err := a.command(ctx, token, http.MethodPost, path, body, &said)
 	return said, err
 }
+
+// ask puts all questions to one node and counts its answers, and reports whether all were a clear no.
+func (c *tally) ask(ctx context.Context, s *subject, a *asker) (clear bool) {
+	clear = true
+	for _, question := range s.questions() {
+		one, cancel := context.WithTimeout(ctx, 5*time.Second)
+		got := question(one, a)
+		cancel()
+		c.add(got)
+		clear = clear && got.verdict == refused
+	}
+	return clear
+}
+
+// requireFenced says stop at one node until it answers that it is fenced.
+func requireFenced(t *testing.T, s *subject, a *asker, token string) (said stopped) {
+	t.Helper()
+	eventually(t, requestWait, "the stop of "+s.agent.ID+" to be fenced", func() (err error) {
+		said, err = s.stop(within(t, requestWait), a, token, 10*time.Second)
+		if err == nil && !said.Fenced {
+			err = fmt.Errorf("not fenced: %+v", said)
+		}
+		return err
+	})
+	return said
+}

@@ -26,22 +26,30 @@ const startWait = 60 * time.Second
 // Cluster is a running cluster. It is stopped when the test ends.
 type Cluster struct {
 	t         testing.TB
+	place     func(*server.Config) *Link // finishes a new node's configuration
 	dir       string
 	rootToken string
 	nodes     []*Node
+	links     []*Link // of nodes that did not start as well
 }
 
 // Node is one server of the cluster, whether it runs or not.
 type Node struct {
 	*server.Server
 	ID     string
+	Link   *Link // nil but in a cluster made by NewBehindLinks
 	config server.Config
 }
 
 // New starts a cluster of n nodes: the first bootstraps, the others join with tokens of their own.
 func New(t testing.TB, n int) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir()}
+	return start(t, n, func(*server.Config) *Link { return nil })
+}
+
+func start(t testing.TB, n int, place func(*server.Config) *Link) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, dir: t.TempDir(), place: place}
 	t.Cleanup(c.stopAll)
 	first := c.configure("n1")
 	first.Bootstrap = true
@@ -171,14 +179,20 @@ func Config(id, dataDir string) server.Config {
 }
 
 func (c *Cluster) start(config server.Config) (*Node, error) {
+	link := c.place(&config)
+	if link != nil {
+		c.links = append(c.links, link)
+	}
 	s, err := c.launch(config)
 	if err != nil {
 		return nil, err
 	}
 	// A restart must find the node where it was.
-	config.Public.Listen, config.Cluster.Listen = s.PublicAddr(), s.ClusterAddr()
-	config.Gossip.Listen, config.Ops.Listen = s.GossipAddr(), s.OpsAddr()
-	n := &Node{Server: s, ID: config.NodeID, config: config}
+	config.Public.Listen, config.Ops.Listen = s.PublicAddr(), s.OpsAddr()
+	if link == nil { // behind one, others are told another address than the node listens at
+		config.Cluster.Listen, config.Gossip.Listen = s.ClusterAddr(), s.GossipAddr()
+	}
+	n := &Node{Server: s, ID: config.NodeID, Link: link, config: config}
 	c.nodes = append(c.nodes, n)
 	return n, nil
 }
@@ -221,5 +235,8 @@ func (c *Cluster) stopAll() {
 		if err := c.nodes[i].stop(); err != nil {
 			c.t.Logf("stopping %s: %v", c.nodes[i].ID, err)
 		}
+	}
+	for _, l := range c.links {
+		l.close()
 	}
 }
