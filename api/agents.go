@@ -164,7 +164,7 @@ func (a *API) updateAgent(c *call, current *identity.Agent, request *wire.AgentR
 }
 
 func (a *API) deleteAgent(c *call) error {
-	agent, err := c.agent()
+	name, err := c.param("id")
 	if err != nil {
 		return err
 	}
@@ -172,11 +172,12 @@ func (a *API) deleteAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, result, err := stopped[*fsm.AgentChange](a, c, fsm.DeleteAgent{Name: agent.Name, Reason: reason})
+	// Whether there is one, Apply decides: repeated after an unknown outcome, the agent is gone already.
+	change, result, err := stopped[*fsm.AgentChange](a, c, fsm.DeleteAgent{Name: name, Reason: reason})
 	if err != nil {
 		return err
 	}
-	return c.answer(fasthttp.StatusOK, wire.Deleted{ID: agent.Name, Handles: change.Handles, Known: true, Index: result.Index})
+	return c.answerStop(&wire.Deleted{ID: name, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles, false)
 }
 
 // setAgentStatus makes the handler of one lifecycle operation.
@@ -197,9 +198,9 @@ func setAgentStatus(status identity.Status) func(*API, *call) error {
 		if err != nil {
 			return err
 		}
-		return c.answer(fasthttp.StatusOK, wire.AgentStatus{
-			Agent: showAgent(change.Agent), Handles: entries(change.Handles), Index: result.Index, Stop: wire.Stop{Committed: true},
-		})
+		return c.answerStop(&wire.AgentStatus{
+			Agent: showAgent(change.Agent), Handles: entries(change.Handles), Index: result.Index,
+		}, change.Handles, false)
 	}
 }
 
@@ -212,10 +213,11 @@ func (a *API) revokeAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	answer := wire.Kill{
+	answer := &wire.Kill{
 		ID: agent.Name, Status: agent.Status, Handles: []identity.Handle{agent.Handle()}, Known: true, DryRun: dryRun,
-		ActiveDelegations: c.view.CountDelegations(agent.Name, "", c.now),
 	}
+	showReach(answer, c.view.AgentReach(agent.Name))
+	answer.Agents = 1
 	if dryRun {
 		c.setIndex(c.view.Index())
 		return c.answer(fasthttp.StatusOK, answer)
@@ -224,8 +226,14 @@ func (a *API) revokeAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	answer.Status, answer.Handles, answer.Committed, answer.Index = change.Agent.Status, entries(change.Handles), true, result.Index
-	return c.answer(fasthttp.StatusOK, answer)
+	answer.Status, answer.Handles, answer.Index = change.Agent.Status, entries(change.Handles), result.Index
+	return c.answerStop(answer, change.Handles, true)
+}
+
+// showReach tells what a kill touches. Sub-agents are not counted: they live in tokens, and die by the handles of
+// those above them.
+func showReach(to *wire.Kill, r fsm.Reach) {
+	to.ActiveDelegations, to.Agents, to.Principals, to.Truncated = r.Delegations, r.Agents, r.Principals, r.Truncated
 }
 
 // kill reads the body and the query of a kill switch.
@@ -233,7 +241,7 @@ func (c *call) kill() (request wire.KillRequest, dryRun bool, err error) {
 	if err := c.optionalBody(&request); err != nil {
 		return request, false, err
 	}
-	if err := checkWait(request.Wait); err != nil {
+	if err := c.wishes(request.Wait); err != nil {
 		return request, false, err
 	}
 	if err := checkReason(request.Reason); err != nil {

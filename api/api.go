@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/fasthttp/router"
@@ -88,6 +89,8 @@ type API struct {
 	metrics    *metrics
 	limiter    *limiter // nil: no limit
 	waiting    waiters
+	standings  standings
+	settings   sync.Mutex // held while they are changed here
 	routes     []Route
 	router     *router.Router
 	openapi    []byte

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"time"
@@ -80,8 +79,9 @@ func (a *API) createJoinToken(c *call) error {
 	return c.created("/api/v1/cluster/join-tokens", token.ID, wire.JoinToken{ID: token.ID, Token: text, ExpiresAt: token.Expires})
 }
 
-// membershipDeadline bounds a change of members: several log entries, and the wait for the node's own.
-const membershipDeadline = 30 * time.Second
+// membershipDeadline bounds a change of members: several log entries, the wait for the node's own, and that for the
+// end of a removed node's lease. It is less than a call between nodes may take.
+const membershipDeadline = 50 * time.Second
 
 func (a *API) removeMember(c *call) error {
 	id, err := c.param("id")
@@ -91,18 +91,23 @@ func (a *API) removeMember(c *call) error {
 	if _, ok := c.view.Member(id); !ok {
 		return notFound("member", id)
 	}
-	reason, err := c.reason()
-	if err != nil {
+	options := RemoveOptions{}
+	if options.Reason, err = c.reason(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), membershipDeadline)
+	if options.Force, err = c.flag("force"); err != nil {
+		return err
+	}
+	if options.Compromised, err = c.flag("compromised"); err != nil {
+		return err
+	}
+	ctx, cancel := c.operation()
 	defer cancel()
-	member, index, err := a.Cluster.RemoveMember(ctx, id, c.caller.id(), RemoveOptions{Reason: reason})
+	member, index, err := a.Cluster.RemoveMember(ctx, id, c.caller.id(), options)
 	if err != nil {
 		return err
 	}
-	c.settled = true
-	c.setIndex(index)
+	c.changed(index)
 	return c.answer(fasthttp.StatusOK, wire.RemovedMember{ID: member.ID, RemovedAt: member.Removed, Index: index})
 }
 
@@ -116,7 +121,7 @@ func (a *API) transferLeadership(c *call) error {
 			return notFound("member", request.To)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), membershipDeadline)
+	ctx, cancel := c.operation()
 	defer cancel()
 	err := a.Cluster.TransferLeadership(ctx, request.To)
 	if identity.CodeOf(err) == identity.CodeNoLeader {
@@ -127,17 +132,8 @@ func (a *API) transferLeadership(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.settled = true
-	c.setIndex(a.FSM.Applied())
+	c.changed(a.FSM.Applied())
 	return c.answer(fasthttp.StatusOK, wire.Transfer{From: a.NodeID, To: request.To})
-}
-
-func (a *API) getSettings(c *call) error {
-	s := c.view.Settings()
-	return c.answer(fasthttp.StatusOK, wire.Settings{
-		ClusterID: s.ClusterID, Issuer: s.Issuer, ExternalURLs: entries(s.ExternalURLs),
-		OfflineTokenTTLSeconds: s.OfflineTTLSeconds, LeaseMilliseconds: s.LeaseMillis,
-	})
 }
 
 func showAPIToken(t *identity.APIToken) wire.APIToken {
@@ -189,7 +185,6 @@ func (a *API) deleteAPIToken(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(fasthttp.StatusOK, wire.Deleted{
-		ID: id, Handles: []identity.Handle{identity.CredentialHandle(id)}, Known: true, Index: result.Index,
-	})
+	handles := []identity.Handle{identity.CredentialHandle(id)}
+	return c.answerStop(&wire.Deleted{ID: id, Handles: handles, Known: true, Index: result.Index}, handles, false)
 }

@@ -14,12 +14,14 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-// commandPlan is what identifies the command of a write.
+// commandPlan is what identifies the command of a write, how long its client waits, and what has come of it.
 type commandPlan struct {
 	internal    fsm.CommandID // drawn for this request alone
 	key         fsm.CommandID // from the client's Idempotency-Key; zero without one
 	fingerprint [16]byte      // of the request, to tell another body under the same key
 	step        byte          // 0 for the first command of the request, 1 for its second
+	wish        wish
+	outcome     outcome
 }
 
 // plan draws, or takes over from the origin, what identifies the write.

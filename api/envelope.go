@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -21,6 +22,7 @@ type envelope struct {
 	source      netip.Addr
 	command     fsm.CommandID // drawn once at the origin and kept through retries
 	seed        [32]byte      // of the ids and secrets that the write makes, for the same reason
+	patience    time.Duration // how long the client still waits for a fence; 0: it does not ask for one
 	headers     []header
 	body        []byte
 }
@@ -36,11 +38,11 @@ var forwardedHeaders = []string{
 // answeredHeaders are what a leader's answer brings back.
 var answeredHeaders = []string{
 	fasthttp.HeaderContentType, fasthttp.HeaderLocation, fasthttp.HeaderCacheControl, fasthttp.HeaderWWWAuthenticate,
-	fasthttp.HeaderAllow, fasthttp.HeaderRetryAfter, wire.HeaderIndex, wire.HeaderFresh,
+	fasthttp.HeaderAllow, fasthttp.HeaderRetryAfter, wire.HeaderIndex, wire.HeaderFresh, wire.HeaderFenced,
 }
 
 const (
-	envelopeVersion = 1
+	envelopeVersion = 2
 	// maxEnvelope bounds both directions: a body, the headers, and room for their lengths.
 	maxEnvelope = maxBody + 2*readBufferSize
 	// maxEnvelopeHeaders bounds the list of headers in either direction.
@@ -58,6 +60,7 @@ func (e *envelope) encode() []byte {
 	b = appendField(b, source)
 	b = append(b, e.command[:]...)
 	b = append(b, e.seed[:]...)
+	b = binary.AppendUvarint(b, uint64(e.patience.Milliseconds()))
 	b = appendHeaders(b, e.headers)
 	return appendField(b, e.body)
 }
@@ -76,6 +79,11 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 	}
 	copy(e.command[:], r.bytes(len(e.command)))
 	copy(e.seed[:], r.bytes(len(e.seed)))
+	patience := r.uvarint()
+	if patience > maxTimeout*1000 {
+		return nil, errEnvelope
+	}
+	e.patience = time.Duration(patience) * time.Millisecond
 	e.headers = r.headers()
 	e.body = r.field()
 	if r.bad || len(r.rest) > 0 {

@@ -18,8 +18,10 @@ const (
 	// electionWait is how long a write waits for a leader, and for one whose outcome is unknown to be repeated.
 	// An election takes a few hundred milliseconds; a client that waits longer is better told.
 	electionWait = 2 * time.Second
-	// writeDeadline bounds one attempt.
+	// writeDeadline bounds one attempt, the wait for a fence aside.
 	writeDeadline = 5 * time.Second
+	// fenceGrace is what the leader's answer may take on its way, once the time for the fence is up.
+	fenceGrace = time.Second
 	// catchUpWait is how long the node that was asked waits to have applied its client's write.
 	catchUpWait = 500 * time.Millisecond
 	// Pauses between attempts grow from the first to the longest.
@@ -27,35 +29,51 @@ const (
 	longestPause = 200 * time.Millisecond
 )
 
-// write runs a replicated write: here where this node leads, else at the leader. While there is no leader it
-// tries again, with the same command id, so that a write whose first outcome is unknown is made only once.
+// write runs a replicated write that ends nothing: here where this node leads, else at the leader.
 func (a *API) write(c *call, handler func(*API, *call) error) error {
-	if err := checkWait(c.query("wait")); err != nil {
-		return err
-	}
-	if err := a.plan(c); err != nil {
-		return err
-	}
-	if c.origin != nil { // run has seen that this node leads
-		return handler(a, c)
-	}
-	var encoded []byte // of the forwarded request; made once
+	return a.writeStop(c, &stop{}, handler)
+}
+
+// attempts has a write made. While there is no leader it tries again, with the same command id, so that a write
+// whose first outcome is unknown is made only once. One that is committed, but whose leader was lost before the
+// fence was through, goes to the next leader to be fenced there; until the client's time is up.
+func (a *API) attempts(c *call, handler func(*API, *call) error) error {
+	var committed *fasthttp.Response // to fall back on
 	deadline := time.Now().Add(electionWait)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		var err error
-		if a.proposer.IsLeader() {
-			err = a.writeHere(c, handler)
-		} else {
-			if encoded == nil {
-				encoded = c.envelope().encode()
-			}
-			err = a.forward(c, encoded)
+		err := a.attempt(c, handler)
+		switch {
+		case err == nil && c.command.outcome.lapsed:
+			committed = new(fasthttp.Response)
+			c.ctx.Response.CopyTo(committed)
+			deadline = c.command.wish.until
+		case err == nil && (committed == nil || c.ctx.Response.StatusCode() < 300):
+			return nil
+		case err == nil, !c.route.worthRepeating(err): // refused now, such as what the first attempt has deleted
+			return c.fallBack(committed, err)
 		}
-		if !c.route.worthRepeating(err) || !time.Now().Add(pause).Before(deadline) {
-			return err
+		if !time.Now().Add(pause).Before(deadline) {
+			return c.fallBack(committed, err)
 		}
 		time.Sleep(pause)
 	}
+}
+
+// fallBack answers with what was committed, if anything was.
+func (c *call) fallBack(committed *fasthttp.Response, err error) error {
+	if committed != nil {
+		committed.CopyTo(&c.ctx.Response)
+		return nil
+	}
+	return err
+}
+
+func (a *API) attempt(c *call, handler func(*API, *call) error) error {
+	c.command.outcome = outcome{}
+	if a.proposer.IsLeader() {
+		return a.writeHere(c, handler)
+	}
+	return a.forward(c)
 }
 
 // writeHere runs the write at this node, which leads.
@@ -73,7 +91,7 @@ func (a *API) writeHere(c *call, handler func(*API, *call) error) error {
 			return err
 		}
 	}
-	return handler(a, c)
+	return a.lead(c, handler)
 }
 
 func errNoLeader() error {
@@ -88,23 +106,11 @@ func (r *Route) worthRepeating(err error) bool {
 	return code == identity.CodeNoLeader || code == identity.CodeOutcomeUnknown && !r.Once
 }
 
-// checkWait answers a wish that this node can't keep honestly, rather than acknowledging less.
-func checkWait(wait string) error {
-	switch wait {
-	case "", wire.WaitCommitted:
-		return nil
-	case wire.WaitFenced:
-		return identity.Errorf(identity.CodeInvalid, "wait=fenced can't be had from this cluster: it acknowledges writes as committed").
-			WithHint("use wait=committed")
-	}
-	return identity.Errorf(identity.CodeInvalid, "wait is %.40q; it must be %s", wait, wire.WaitCommitted)
-}
-
 // envelope packs the client's request for the leader.
 func (c *call) envelope() *envelope {
 	e := &envelope{
 		method: string(c.ctx.Method()), uri: string(c.ctx.Request.Header.RequestURI()), source: c.source,
-		command: c.command.internal, seed: c.seed.seed, body: c.ctx.PostBody(),
+		command: c.command.internal, seed: c.seed.seed, patience: c.command.wish.patience(), body: c.ctx.PostBody(),
 	}
 	for _, name := range forwardedHeaders {
 		value := string(c.ctx.Request.Header.Peek(name))
@@ -125,11 +131,16 @@ func (c *call) envelope() *envelope {
 
 // forward has the leader answer, and waits until this node has applied what it did: the client reads its
 // own write here.
-func (a *API) forward(c *call, encoded []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeDeadline)
+func (a *API) forward(c *call) error {
+	e := c.envelope()
+	deadline := writeDeadline
+	if c.route.Slow {
+		deadline = membershipDeadline + fenceGrace
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), max(deadline, e.patience+fenceGrace))
 	defer cancel()
 	a.metrics.forwarded[forwardSent].Inc()
-	answered, err := a.proposer.Forward(ctx, encoded)
+	answered, err := a.proposer.Forward(ctx, e.encode())
 	if err != nil {
 		return err
 	}
@@ -137,7 +148,11 @@ func (a *API) forward(c *call, encoded []byte) error {
 	if err != nil {
 		return fmt.Errorf("reading the leader's answer: %w", err)
 	}
-	if reply.code == identity.CodeNoLeader || reply.code == identity.CodeOutcomeUnknown {
+	made := reply.status < 300
+	switch {
+	case made && reply.code == identity.CodeNoLeader:
+		c.command.outcome.lapsed = true
+	case reply.code == identity.CodeNoLeader || reply.code == identity.CodeOutcomeUnknown:
 		return identity.Errorf(reply.code, "leadership changed while the write was under way").
 			WithHint("read the object, or repeat the request with the same Idempotency-Key")
 	}
@@ -147,7 +162,7 @@ func (a *API) forward(c *call, encoded []byte) error {
 		c.ctx.Response.Header.Set(h.name, h.value)
 	}
 	c.ctx.Response.SetBodyRaw(reply.body)
-	if reply.code != "" {
+	if reply.code != "" && !made {
 		a.metrics.refused(reply.code)
 	}
 	if index, err := strconv.ParseUint(string(c.ctx.Response.Header.Peek(wire.HeaderIndex)), 10, 64); err == nil {

@@ -124,14 +124,13 @@ func (a *API) revokeToken(c *call) error {
 	if !c.mayEnd(claims) {
 		return &oauthRefusal{identity.Errorf(identity.CodeForbidden, "the token was neither issued to this client nor meant for it"), "unauthorized_client"}
 	}
-	session := identity.SessionHandle(claims.SessionID)
-	return a.write(c, func(a *API, c *call) error {
-		_, _, err := stopped[*fsm.Revoked](a, c, fsm.Revoke{
-			Handles: []identity.Handle{session}, Reason: "revoked at the token endpoint by " + c.caller.id(),
-		})
-		if err != nil {
+	handles := []identity.Handle{identity.SessionHandle(claims.SessionID)}
+	body := fsm.Revoke{Handles: handles, Reason: "revoked at the token endpoint by " + c.caller.id()}
+	return a.writeStop(c, &stop{handles: handles, keep: body}, func(a *API, c *call) error {
+		if _, _, err := stopped[*fsm.Revoked](a, c, body); err != nil {
 			return err
 		}
+		c.command.outcome = outcome{handles: handles, bare: true}
 		noStore(&c.ctx.Response, fasthttp.StatusOK)
 		return nil
 	})

@@ -107,14 +107,25 @@ func (s *schemas) requestContent(r *Route) object {
 		return object{mediaMergePatch: patch, contentTypeJSON: patch}
 	case mediaForm:
 		return object{mediaForm: object{"schema": s.of(t)}}
+	case mediaBinary:
+		return object{mediaBinary: binaryBody()}
 	}
 	return object{contentTypeJSON: object{"schema": s.of(t)}}
 }
 
 func (s *schemas) responses(r *Route) object {
 	success := object{"description": "done"}
-	if r.Response != nil {
+	switch {
+	case r.Produces == mediaBinary:
+		success["content"] = object{mediaBinary: binaryBody()}
+	case r.Response != nil:
 		success["content"] = object{contentTypeJSON: object{"schema": s.of(reflect.TypeOf(r.Response))}}
+	}
+	if r.Kind == KindWrite {
+		success["headers"] = object{wire.HeaderFenced: object{
+			"description": "with wait=fenced: whether no node acts any more on what was before the write; else absent",
+			"schema":      object{"type": "string", "enum": []string{"true", "false"}},
+		}}
 	}
 	if r.Kind == KindRead {
 		success["headers"] = object{wire.HeaderFresh: object{
@@ -131,10 +142,20 @@ func (s *schemas) responses(r *Route) object {
 		}}
 	}
 	all := object{strconv.Itoa(r.Status): success, "default": refused}
+	if r.Kept {
+		kept := object{"description": "no majority can be reached: the stop is kept, denied at once, and committed when one is back"}
+		kept["content"] = success["content"]
+		all["202"] = kept
+	}
 	if r.Unchanged {
 		all["304"] = object{"description": "unchanged since the ETag in If-None-Match"}
 	}
 	return all
+}
+
+// binaryBody is the schema of bytes (OpenAPI 3.1, section 4.8.14.2).
+func binaryBody() object {
+	return object{"schema": object{"type": "string", "contentMediaType": mediaBinary}}
 }
 
 func security(r *Route) []object {

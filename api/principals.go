@@ -67,6 +67,15 @@ func (a *API) getPrincipal(c *call) error {
 	return c.answer(fasthttp.StatusOK, showPrincipal(principal))
 }
 
+// principalUpdateOf is the change that would leave the principal as it stands: what a merge patch is applied to.
+func principalUpdateOf(p *identity.Principal) wire.PrincipalUpdate {
+	return wire.PrincipalUpdate{DisplayName: p.DisplayName, Groups: p.Groups, Status: p.Status}
+}
+
+func validStatus(s identity.Status) bool {
+	return s == identity.StatusActive || s == identity.StatusSuspended || s == identity.StatusDeactivated
+}
+
 func (a *API) patchPrincipal(c *call) error {
 	current, err := c.principal()
 	if err != nil {
@@ -75,9 +84,7 @@ func (a *API) patchPrincipal(c *call) error {
 	if err := c.wantMedia(mediaMergePatch, contentTypeJSON); err != nil {
 		return err
 	}
-	request, err := mergePatch(wire.PrincipalUpdate{
-		DisplayName: current.DisplayName, Groups: current.Groups, Status: current.Status,
-	}, c.ctx.PostBody())
+	request, err := mergePatch(principalUpdateOf(current), c.ctx.PostBody())
 	if err != nil {
 		return err
 	}
@@ -86,9 +93,7 @@ func (a *API) patchPrincipal(c *call) error {
 	if err := principal.Validate(); err != nil {
 		return err
 	}
-	switch request.Status {
-	case identity.StatusActive, identity.StatusSuspended, identity.StatusDeactivated:
-	default:
+	if !validStatus(request.Status) {
 		return invalidField("/status", "is %q; it must be one of %s, %s, %s", request.Status,
 			identity.StatusActive, identity.StatusSuspended, identity.StatusDeactivated)
 	}
@@ -112,7 +117,7 @@ func (a *API) patchPrincipal(c *call) error {
 }
 
 func (a *API) deletePrincipal(c *call) error {
-	principal, err := c.principal()
+	id, err := c.param("id")
 	if err != nil {
 		return err
 	}
@@ -120,11 +125,12 @@ func (a *API) deletePrincipal(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, result, err := stopped[*fsm.PrincipalChange](a, c, fsm.DeletePrincipal{ID: principal.ID, Reason: reason})
+	// Whether there is one, Apply decides: repeated after an unknown outcome, the principal is gone already.
+	change, result, err := stopped[*fsm.PrincipalChange](a, c, fsm.DeletePrincipal{ID: id, Reason: reason})
 	if err != nil {
 		return err
 	}
-	return c.answer(fasthttp.StatusOK, wire.Deleted{ID: principal.ID, Handles: change.Handles, Known: true, Index: result.Index})
+	return c.answerStop(&wire.Deleted{ID: id, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles, false)
 }
 
 func (a *API) revokePrincipal(c *call) error {
@@ -136,10 +142,11 @@ func (a *API) revokePrincipal(c *call) error {
 	if err != nil {
 		return err
 	}
-	answer := wire.Kill{
+	answer := &wire.Kill{
 		ID: principal.ID, Status: principal.Status, Handles: []identity.Handle{principal.Handle()}, Known: true, DryRun: dryRun,
-		ActiveDelegations: c.view.CountDelegations("", principal.ID, c.now),
 	}
+	showReach(answer, c.view.PrincipalReach(principal.ID))
+	answer.Principals = 1
 	if dryRun {
 		c.setIndex(c.view.Index())
 		return c.answer(fasthttp.StatusOK, answer)
@@ -148,8 +155,8 @@ func (a *API) revokePrincipal(c *call) error {
 	if err != nil {
 		return err
 	}
-	answer.Status, answer.Handles, answer.Committed, answer.Index = change.Principal.Status, entries(change.Handles), true, result.Index
-	return c.answer(fasthttp.StatusOK, answer)
+	answer.Status, answer.Handles, answer.Index = change.Principal.Status, entries(change.Handles), result.Index
+	return c.answerStop(answer, change.Handles, true)
 }
 
 func (a *API) principalDelegations(c *call) error {

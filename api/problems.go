@@ -40,6 +40,9 @@ var verdicts = map[identity.Code]verdict{
 	identity.CodeNotFresh:            {503, "This node can't vouch for its state right now", "temporarily_unavailable"},
 	identity.CodeOutcomeUnknown:      {503, "It is not known whether the write was made", "temporarily_unavailable"},
 	identity.CodeOverloaded:          {503, "The cluster is overloaded", "temporarily_unavailable"},
+	identity.CodeDraining:            {503, "This node is draining", "temporarily_unavailable"},
+	identity.CodeMintingClosed:       {503, "The cluster mints no tokens for now", "temporarily_unavailable"},
+	identity.CodeDiskFull:            {503, "The disk reserve is reached", "temporarily_unavailable"},
 	identity.CodeInternal:            {500, "Internal error", "server_error"},
 
 	identity.CodeScopeNotAllowed:        {403, "A scope is not allowed", "invalid_scope"},

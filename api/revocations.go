@@ -2,6 +2,8 @@ package api
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -17,18 +19,16 @@ func showRevocation(r *identity.Revocation) wire.RevocationRecord {
 	}
 }
 
-// revoke stops what the request names. Naming an agent or a principal is the kill switch; naming a delegation
-// withdraws consent.
-func (a *API) revoke(c *call) error {
-	var request wire.RevocationRequest
+// revocationRequest reads the body of POST /api/v1/revocations, which names one thing, or handles.
+func (c *call) revocationRequest() (request wire.RevocationRequest, err error) {
 	if err := c.body(&request); err != nil {
-		return err
+		return request, err
 	}
-	if err := checkWait(request.Wait); err != nil {
-		return err
+	if err := c.wishes(request.Wait); err != nil {
+		return request, err
 	}
 	if err := checkReason(request.Reason); err != nil {
-		return err
+		return request, err
 	}
 	named := 0
 	for _, id := range []string{request.SessionID, request.DelegationID, request.AgentID, request.PrincipalID} {
@@ -36,15 +36,59 @@ func (a *API) revoke(c *call) error {
 			named++
 		}
 	}
+	if len(request.Handles) > 0 {
+		named++
+	}
 	if named != 1 {
-		return invalidField("", "names %d things; it must name exactly one of session_id, delegation_id, agent_id, principal_id", named)
+		return request, invalidField("", "names %d things; it must name exactly one of session_id, delegation_id, agent_id, principal_id, handles", named)
 	}
 	switch {
 	case request.SessionID != "":
 		if _, err := identity.ParseID(identity.PrefixSession, request.SessionID); err != nil {
-			return invalidField("/session_id", "%v", err)
+			return request, invalidField("/session_id", "%v", err)
 		}
-		return a.deny(c, identity.SessionHandle(request.SessionID), request.Reason)
+	case request.DelegationID != "":
+		if _, err := identity.ParseID(identity.PrefixDelegation, request.DelegationID); err != nil {
+			return request, invalidField("/delegation_id", "%v", err)
+		}
+	case len(request.Handles) > 0:
+		return request, c.mayRevoke(request.Handles)
+	}
+	return request, nil
+}
+
+// mayRevoke holds a list of handles to its bounds, and the caller to what may be ended by them. Handles name
+// anything, also what a provisioner could not end one by one, and API tokens, which are an admin's.
+func (c *call) mayRevoke(handles []identity.Handle) error {
+	if err := requireRole(c.caller.token, operators); err != nil {
+		return err
+	}
+	if len(handles) > wire.MaxHandles {
+		return invalidField("/handles", "has %d entries; at most %d are allowed", len(handles), wire.MaxHandles)
+	}
+	for i, h := range handles {
+		if _, err := identity.ParseHandle(string(h)); err != nil {
+			return invalidField(fmt.Sprintf("/handles/%d", i), "%v", err)
+		}
+		if strings.HasPrefix(string(h), identity.PrefixAPIToken) {
+			if err := requireRole(c.caller.token, admins); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// revoke stops what the request names. Naming an agent or a principal is the kill switch; naming a delegation
+// withdraws consent.
+func (a *API) revoke(c *call) error {
+	request, err := c.revocationRequest()
+	if err != nil {
+		return err
+	}
+	switch {
+	case request.SessionID != "":
+		return a.deny(c, []identity.Handle{identity.SessionHandle(request.SessionID)}, request.Reason)
 	case request.DelegationID != "":
 		return a.revokeDelegation(c, request.DelegationID, request.Reason)
 	case request.AgentID != "":
@@ -53,26 +97,25 @@ func (a *API) revoke(c *call) error {
 			return err
 		}
 		return c.answerRevocation(change.Handles, result)
-	default:
+	case request.PrincipalID != "":
 		change, result, err := stopped[*fsm.PrincipalChange](a, c, fsm.KillPrincipal{ID: request.PrincipalID, Reason: request.Reason})
 		if err != nil {
 			return err
 		}
 		return c.answerRevocation(change.Handles, result)
+	default:
+		return a.deny(c, request.Handles, request.Reason)
 	}
 }
 
 func (c *call) answerRevocation(handles []identity.Handle, result fsm.Result) error {
-	return c.answer(fasthttp.StatusOK, wire.Revocation{Handles: entries(handles), Known: true, Index: result.Index, Stop: wire.Stop{Committed: true}})
+	return c.answerStop(&wire.Revocation{Handles: entries(handles), Known: true, Index: result.Index}, handles, true)
 }
 
 // revokeDelegation withdraws a delegation, or denies the handle of one that no node has seen.
 func (a *API) revokeDelegation(c *call, id, reason string) error {
-	if _, err := identity.ParseID(identity.PrefixDelegation, id); err != nil {
-		return invalidField("/delegation_id", "%v", err)
-	}
 	if _, known := c.view.Delegation(id); !known {
-		return a.deny(c, identity.DelegationHandle(id), reason)
+		return a.deny(c, []identity.Handle{identity.DelegationHandle(id)}, reason)
 	}
 	change, result, err := stopped[*fsm.DelegationChange](a, c, fsm.WithdrawDelegation{ID: id, Reason: reason})
 	if err != nil {

@@ -17,6 +17,7 @@ const (
 	KindWrite              // an API token; run at the leader
 	KindMint               // an API token or an agent; local
 	KindOAuth              // an OAuth client; errors as RFC 6749 has them
+	KindLead               // an API token; only at the leader, which reads the body as it arrives
 )
 
 // Param is a query parameter.
@@ -45,17 +46,26 @@ type Route struct {
 	Optional bool
 	// Status is that of success.
 	Status int
+	// Produces is the response's media type where it isn't JSON.
+	Produces string
 	// Once says that a write is not repeated where its outcome is unknown.
 	Once bool
+	// Kept says that where no majority can be had, the answer may be 202: the stop is kept.
+	Kept bool
+	// Slow says that a write waits for more than the log: for another node's lease to end.
+	Slow bool
 	// Unchanged says that a conditional request may be answered 304.
 	Unchanged bool
 
 	handler func(*API, *call) error
+	// stops says what a write is about to end, at the node that was asked. Nil: nothing.
+	stops func(*API, *call) (*stop, error)
 }
 
 const (
 	mediaForm       = "application/x-www-form-urlencoded"
 	mediaMergePatch = "application/merge-patch+json"
+	mediaBinary     = "application/octet-stream"
 )
 
 func (r *Route) pattern() string { return r.Method + " " + r.Path }
@@ -98,7 +108,9 @@ var (
 
 // Query parameters that several routes share.
 var (
-	queryWait        = Param{"wait", "committed: answer when a quorum has the change on disk", "string"}
+	queryWait        = Param{"wait", "committed, the default: answer when a quorum has the change on disk; fenced: when, besides, no node acts any more on what was before", "string"}
+	queryTimeout     = Param{"timeout_seconds", "1 to 60, 15 where absent: how long to wait for the fence; the answer then says which node is missing", "integer"}
+	queryDryRun      = Param{"dry_run", "true: only tell what it would touch", "boolean"}
 	queryReason      = Param{"reason", "kept with the revocation, shown to auditors", "string"}
 	queryRevoke      = Param{"revoke", "true: also end the agent's sessions, which a narrower profile leaves alone", "boolean"}
 	queryCredentials = Param{"credentials", "secret: also make a secret, shown once in the answer", "string"}
@@ -108,9 +120,12 @@ var (
 		{"limit", "items to answer, 1 to 1000; 100 where absent", "integer"},
 		{"after", "cursor: the last id of the page before", "string"},
 	}
-	writeQuery  = []Param{queryWait}
-	reasonQuery = []Param{queryWait, queryReason}
+	writeQuery  = writing()
+	reasonQuery = writing(queryReason)
 )
+
+// writing are the parameters of a write: those of every one, and its own.
+func writing(own ...Param) []Param { return append([]Param{queryWait, queryTimeout}, own...) }
 
 // Routes returns the table.
 func Routes() []Route {
@@ -158,12 +173,12 @@ func agentRoutes() []Route {
 	lifecycle := func(verb, name, summary string, status identity.Status) Route {
 		return Route{
 			Method: "POST", Path: path + "/{id}/lifecycle/" + verb, Name: name, Kind: KindWrite, Roles: provisioners, Query: writeQuery,
-			Request: wire.Reason{}, Optional: true, Response: wire.AgentStatus{}, Status: 200, Summary: summary, handler: setAgentStatus(status),
+			Request: wire.Reason{}, Optional: true, Response: wire.AgentStatus{}, Status: 200, Summary: summary, handler: setAgentStatus(status), stops: stopStatus(status),
 		}
 	}
 	return append([]Route{
 		{
-			Method: "POST", Path: path, Name: "createAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryCredentials},
+			Method: "POST", Path: path, Name: "createAgent", Kind: KindWrite, Roles: provisioners, Query: writing(queryCredentials),
 			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 201, Summary: "Create an agent", handler: (*API).createAgent,
 		},
 		{
@@ -175,24 +190,24 @@ func agentRoutes() []Route {
 			Response: wire.Agent{}, Status: 200, Summary: "Get an agent", handler: (*API).getAgent,
 		},
 		{
-			Method: "PUT", Path: path + "/{id}", Name: "replaceAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryRevoke},
-			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Replace what may be set of an agent", handler: (*API).replaceAgent,
+			Method: "PUT", Path: path + "/{id}", Name: "replaceAgent", Kind: KindWrite, Roles: provisioners, Query: writing(queryRevoke),
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Replace what may be set of an agent", handler: (*API).replaceAgent, stops: (*API).stopNarrowed,
 		},
 		{
-			Method: "PATCH", Path: path + "/{id}", Name: "patchAgent", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryRevoke}, Media: mediaMergePatch,
-			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Change some of an agent (RFC 7396)", handler: (*API).patchAgent,
+			Method: "PATCH", Path: path + "/{id}", Name: "patchAgent", Kind: KindWrite, Roles: provisioners, Query: writing(queryRevoke), Media: mediaMergePatch,
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Change some of an agent (RFC 7396)", handler: (*API).patchAgent, stops: (*API).stopNarrowed,
 		},
 		{
 			Method: "DELETE", Path: path + "/{id}", Name: "deleteAgent", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
-			Response: wire.Deleted{}, Status: 200, Summary: "Delete an agent, its delegations and its sessions", handler: (*API).deleteAgent,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete an agent, its delegations and its sessions", handler: (*API).deleteAgent, stops: (*API).stopAgent,
 		},
 		{
 			Method: "GET", Path: path + "/{id}/access", Name: "getAgentAccess", Kind: KindRead, Roles: readers,
 			Response: wire.Access{}, Status: 200, Summary: "What the agent may get right now, and where each scope comes from", handler: (*API).agentAccess,
 		},
 		{
-			Method: "POST", Path: path + "/{id}/revoke", Name: "revokeAgent", Kind: KindWrite, Roles: stoppers, Query: []Param{queryWait, {"dry_run", "true: only tell what it would touch", "boolean"}},
-			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "The kill switch: end every session of the agent", handler: (*API).revokeAgent,
+			Method: "POST", Path: path + "/{id}/revoke", Name: "revokeAgent", Kind: KindWrite, Kept: true, Roles: stoppers, Query: writing(queryDryRun),
+			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "The kill switch: end every session of the agent", handler: (*API).revokeAgent, stops: (*API).stopAgentKill,
 		},
 		lifecycle("activate", "activateAgent", "Let the agent start sessions again", identity.StatusActive),
 		lifecycle("suspend", "suspendAgent", "End the agent's sessions and let none start", identity.StatusSuspended),
@@ -217,15 +232,15 @@ func principalRoutes() []Route {
 		},
 		{
 			Method: "PATCH", Path: path + "/{id}", Name: "patchPrincipal", Kind: KindWrite, Roles: provisioners, Query: reasonQuery, Media: mediaMergePatch,
-			Request: wire.PrincipalUpdate{}, Response: wire.Principal{}, Status: 200, Summary: "Change some of a principal (RFC 7396)", handler: (*API).patchPrincipal,
+			Request: wire.PrincipalUpdate{}, Response: wire.Principal{}, Status: 200, Summary: "Change some of a principal (RFC 7396)", handler: (*API).patchPrincipal, stops: (*API).stopPatched,
 		},
 		{
 			Method: "DELETE", Path: path + "/{id}", Name: "deletePrincipal", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
-			Response: wire.Deleted{}, Status: 200, Summary: "Delete a principal, their delegations and what rests on them", handler: (*API).deletePrincipal,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete a principal, their delegations and what rests on them", handler: (*API).deletePrincipal, stops: (*API).stopPrincipal,
 		},
 		{
-			Method: "POST", Path: path + "/{id}/revoke", Name: "revokePrincipal", Kind: KindWrite, Roles: stoppers, Query: []Param{queryWait, {"dry_run", "true: only tell what it would touch", "boolean"}},
-			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "End everything that rests on the principal", handler: (*API).revokePrincipal,
+			Method: "POST", Path: path + "/{id}/revoke", Name: "revokePrincipal", Kind: KindWrite, Kept: true, Roles: stoppers, Query: writing(queryDryRun),
+			Request: wire.KillRequest{}, Optional: true, Response: wire.Kill{}, Status: 200, Summary: "End everything that rests on the principal", handler: (*API).revokePrincipal, stops: (*API).stopPrincipalKill,
 		},
 		{
 			Method: "GET", Path: path + "/{id}/delegations", Name: "listPrincipalDelegations", Kind: KindRead, Roles: readers, Query: append([]Param{activeParam}, paging...),
@@ -238,7 +253,7 @@ func applicationRoutes() []Route {
 	const path = "/api/v1/applications"
 	return append([]Route{
 		{
-			Method: "POST", Path: path, Name: "createApplication", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryCredentials},
+			Method: "POST", Path: path, Name: "createApplication", Kind: KindWrite, Roles: provisioners, Query: writing(queryCredentials),
 			Request: wire.ApplicationRequest{}, Response: wire.Application{}, Status: 201, Summary: "Create an application", handler: (*API).createApplication,
 		},
 		{
@@ -276,7 +291,7 @@ func credentialRoutes(path, owner string, kind credentialOwner) []Route {
 		},
 		{
 			Method: "DELETE", Path: path + "/{id}/credentials/{credential}", Name: "remove" + owner + "Credential", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,
-			Response: wire.Deleted{}, Status: 200, Summary: "Remove a credential and end what was minted with it", handler: kind.remove,
+			Response: wire.Deleted{}, Status: 200, Summary: "Remove a credential and end what was minted with it", handler: kind.remove, stops: kind.stop,
 		},
 	}
 }
@@ -288,7 +303,7 @@ func delegationRoutes() []Route {
 	filters := append([]Param{{"agent", "only those of this agent", "string"}, {"principal", "only those of this principal", "string"}, activeParam}, paging...)
 	return []Route{
 		{
-			Method: "POST", Path: path, Name: "createDelegation", Kind: KindWrite, Roles: lenders, Query: []Param{queryWait, queryEnsure},
+			Method: "POST", Path: path, Name: "createDelegation", Kind: KindWrite, Roles: lenders, Query: writing(queryEnsure),
 			Request: wire.DelegationRequest{}, Response: wire.Delegation{}, Status: 201, Summary: "Lend a slice of a principal's authority to an agent; an admin's lifts a withdrawal of consent", handler: (*API).createDelegation,
 		},
 		{
@@ -300,11 +315,11 @@ func delegationRoutes() []Route {
 			Response: wire.Delegation{}, Status: 200, Summary: "Get a delegation", handler: (*API).getDelegation,
 		},
 		{
-			Method: "DELETE", Path: path + "/{id}", Name: "withdrawDelegation", Kind: KindWrite, Roles: stoppers, Query: reasonQuery,
-			Response: wire.Deleted{}, Status: 200, Summary: "Withdraw consent: end the delegation and what rests on it", handler: (*API).withdrawDelegation,
+			Method: "DELETE", Path: path + "/{id}", Name: "withdrawDelegation", Kind: KindWrite, Kept: true, Roles: stoppers, Query: reasonQuery,
+			Response: wire.Deleted{}, Status: 200, Summary: "Withdraw consent: end the delegation and what rests on it", handler: (*API).withdrawDelegation, stops: (*API).stopDelegation,
 		},
 		{
-			Method: "POST", Path: "/api/v1/bulk", Name: "bulk", Kind: KindWrite, Roles: provisioners, Query: []Param{queryWait, queryEnsure},
+			Method: "POST", Path: "/api/v1/bulk", Name: "bulk", Kind: KindWrite, Roles: provisioners, Query: writing(queryEnsure),
 			Request: wire.Bulk{}, Response: wire.BulkAnswer{}, Status: 200, Summary: "Create up to 1000 agents, principals and delegations in one write", handler: (*API).bulk,
 		},
 	}
@@ -322,8 +337,8 @@ func sessionRoutes() []Route {
 			Response: wire.SessionState{}, Status: 200, Summary: "Tell whether a session was revoked", handler: (*API).getSession,
 		},
 		{
-			Method: "DELETE", Path: path + "/{id}", Name: "revokeSession", Kind: KindWrite, Roles: sessionEnders, Query: reasonQuery,
-			Response: wire.Revocation{}, Status: 200, Summary: "End a session", handler: (*API).revokeSession,
+			Method: "DELETE", Path: path + "/{id}", Name: "revokeSession", Kind: KindWrite, Kept: true, Roles: sessionEnders, Query: reasonQuery,
+			Response: wire.Revocation{}, Status: 200, Summary: "End a session", handler: (*API).revokeSession, stops: (*API).stopSession,
 		},
 	}
 }
@@ -331,8 +346,8 @@ func sessionRoutes() []Route {
 func revocationRoutes() []Route {
 	return []Route{
 		{
-			Method: "POST", Path: "/api/v1/revocations", Name: "revoke", Kind: KindWrite, Roles: stoppers, Query: writeQuery,
-			Request: wire.RevocationRequest{}, Response: wire.Revocation{}, Status: 200, Summary: "Stop a session, a delegation, an agent or a principal", handler: (*API).revoke,
+			Method: "POST", Path: "/api/v1/revocations", Name: "revoke", Kind: KindWrite, Kept: true, Roles: stoppers, Query: writeQuery,
+			Request: wire.RevocationRequest{}, Response: wire.Revocation{}, Status: 200, Summary: "Stop a session, a delegation, an agent or a principal; operators also by handles", handler: (*API).revoke, stops: (*API).stopRequest,
 		},
 		{
 			Method: "GET", Path: "/api/v1/revocations", Name: "listRevocations", Kind: KindRead, Roles: watchers, Query: paging,
@@ -356,8 +371,38 @@ func clusterRoutes() []Route {
 			Request: wire.JoinTokenRequest{}, Optional: true, Response: wire.JoinToken{}, Status: 201, Summary: "Make a token that lets one node join, once", handler: (*API).createJoinToken,
 		},
 		{
-			Method: "DELETE", Path: "/api/v1/cluster/members/{id}", Name: "removeMember", Kind: KindWrite, Roles: operators, Query: reasonQuery,
+			Method: "DELETE", Path: "/api/v1/cluster/members/{id}", Name: "removeMember", Kind: KindWrite, Roles: operators, Slow: true,
+			Query: writing(queryReason, Param{"force", "true: also where too few live voters would remain", "boolean"},
+				Param{"compromised", "true: its keys may be in wrong hands, so revoke whatever it signed", "boolean"}),
 			Response: wire.RemovedMember{}, Status: 200, Summary: "Remove a node for good", handler: (*API).removeMember,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/members/{id}/drain", Name: "drainMember", Kind: KindWrite, Roles: operators, Query: writeQuery,
+			Request: wire.DrainRequest{}, Optional: true, Response: wire.Drain{}, Status: 200, Summary: "Have a node mint nothing and lead no more, or end that", handler: (*API).drainMember,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/members/{id}/rotate-key", Name: "rotateKey", Kind: KindWrite, Roles: operators, Query: writeQuery,
+			Response: wire.Change{}, Status: 200, Summary: "Have a node make a new token key; the one before verifies until its last token ends", handler: (*API).rotateKey,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/rotate-keys", Name: "rotateKeys", Kind: KindWrite, Roles: operators, Query: writeQuery,
+			Response: wire.Change{}, Status: 200, Summary: "Have every node make a new token key", handler: (*API).rotateKeys,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/rotate-gossip-key", Name: "rotateGossipKey", Kind: KindWrite, Roles: operators, Query: writeQuery,
+			Response: wire.Change{}, Status: 200, Summary: "Begin to replace the key that gossip is encrypted with: add, use, remove", handler: (*API).rotateGossipKey,
+		},
+		{
+			Method: "GET", Path: "/api/v1/cluster/freshness", Name: "getFreshness", Kind: KindRead, Roles: watchers,
+			Response: wire.NodeStatus{}, Status: 200, Summary: "Tell whether this node may speak, and why not", handler: (*API).getFreshness,
+		},
+		{
+			Method: "GET", Path: "/api/v1/cluster/status", Name: "getStatus", Kind: KindRead, Roles: watchers,
+			Response: []wire.NodeStatus{}, Status: 200, Summary: "Ask every node how it is", handler: (*API).getStatus,
+		},
+		{
+			Method: "POST", Path: "/api/v1/cluster/open", Name: "openMinting", Kind: KindWrite, Roles: admins, Query: writeQuery,
+			Response: wire.Change{}, Status: 200, Summary: "Mint again after a restore or a recovery, once later revocations were replayed", handler: (*API).openMinting,
 		},
 		{
 			Method: "POST", Path: "/api/v1/cluster/transfer-leadership", Name: "transferLeadership", Kind: KindWrite, Roles: operators, Query: writeQuery, Once: true,
@@ -373,11 +418,15 @@ func clusterRoutes() []Route {
 		},
 		{
 			Method: "DELETE", Path: "/api/v1/api-tokens/{id}", Name: "deleteAPIToken", Kind: KindWrite, Roles: admins, Query: writeQuery,
-			Response: wire.Deleted{}, Status: 200, Summary: "Delete an API token and end what was minted with it", handler: (*API).deleteAPIToken,
+			Response: wire.Deleted{}, Status: 200, Summary: "Delete an API token and end what was minted with it", handler: (*API).deleteAPIToken, stops: (*API).stopAPIToken,
 		},
 		{
 			Method: "GET", Path: "/api/v1/settings", Name: "getSettings", Kind: KindRead, Roles: readers,
 			Response: wire.Settings{}, Status: 200, Summary: "What holds for the whole cluster", handler: (*API).getSettings,
+		},
+		{
+			Method: "PATCH", Path: "/api/v1/settings", Name: "patchSettings", Kind: KindWrite, Roles: admins, Query: writeQuery, Media: mediaMergePatch,
+			Request: wire.SettingsUpdate{}, Response: wire.Settings{}, Status: 200, Summary: "Change some of the settings (RFC 7396)", handler: (*API).patchSettings,
 		},
 	}
 }

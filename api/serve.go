@@ -83,7 +83,7 @@ func (a *API) run(c *call) error {
 		}
 		a.look(c)
 	}
-	if c.route.Kind == KindRead || c.route.Kind == KindWrite {
+	if c.route.Kind == KindRead || c.route.Kind == KindWrite || c.route.Kind == KindLead {
 		if err := a.authorize(c); err != nil {
 			return err
 		}
@@ -102,7 +102,14 @@ func (a *API) run(c *call) error {
 		}
 	}
 	if c.route.Kind == KindWrite {
-		return a.write(c, c.route.handler)
+		about := &stop{}
+		if c.route.stops != nil && c.origin == nil {
+			var err error
+			if about, err = c.route.stops(a, c); err != nil {
+				return err
+			}
+		}
+		return a.writeStop(c, about, c.route.handler)
 	}
 	return c.route.handler(a, c)
 }

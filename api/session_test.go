@@ -279,14 +279,14 @@ func TestRevocationsNameOneThing(t *testing.T) {
 
 	for name, body := range map[string]string{
 		"nothing": `{}`, "two things": `{"agent_id":"a","session_id":"b"}`, "no such session id": `{"session_id":"x"}`,
-		"no such delegation id": `{"delegation_id":"x"}`, "a wait that can't be kept": `{"agent_id":"inbox-assistant","wait":"fenced"}`,
+		"no such delegation id": `{"delegation_id":"x"}`, "a wait that nobody knows": `{"agent_id":"inbox-assistant","wait":"forever"}`,
 		"an unknown wait": `{"agent_id":"inbox-assistant","wait":"soon"}`,
 		"a long reason":   `{"agent_id":"inbox-assistant","reason":"` + strings.Repeat("x", 513) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) { n.send("POST", "/api/v1/revocations", body).refused(identity.CodeInvalid) })
 	}
 	n.send("POST", "/api/v1/revocations", `{"agent_id":"nobody"}`).refused(identity.CodeNotFound)
-	n.send("POST", "/api/v1/revocations?wait=fenced", `{"agent_id":"inbox-assistant"}`).refused(identity.CodeInvalid)
+	n.send("POST", "/api/v1/revocations?wait=forever", `{"agent_id":"inbox-assistant"}`).refused(identity.CodeInvalid)
 }
 
 func TestAccessSaysWhereEachScopeComesFrom(t *testing.T) {

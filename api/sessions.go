@@ -62,16 +62,14 @@ func (a *API) revokeSession(c *call) error {
 	if err != nil {
 		return err
 	}
-	return a.deny(c, identity.SessionHandle(id), reason)
+	return a.deny(c, []identity.Handle{identity.SessionHandle(id)}, reason)
 }
 
-// deny revokes one handle and answers.
-func (a *API) deny(c *call, handle identity.Handle, reason string) error {
-	revoked, result, err := stopped[*fsm.Revoked](a, c, fsm.Revoke{Handles: []identity.Handle{handle}, Reason: reason})
+// deny revokes handles and answers.
+func (a *API) deny(c *call, handles []identity.Handle, reason string) error {
+	revoked, result, err := stopped[*fsm.Revoked](a, c, fsm.Revoke{Handles: handles, Reason: reason})
 	if err != nil {
 		return err
 	}
-	return c.answer(fasthttp.StatusOK, wire.Revocation{
-		Handles: entries(revoked.Handles), Known: revoked.Known, Index: result.Index, Stop: wire.Stop{Committed: true},
-	})
+	return c.answerStop(&wire.Revocation{Handles: entries(revoked.Handles), Known: revoked.Known, Index: result.Index}, revoked.Handles, true)
 }

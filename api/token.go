@@ -85,8 +85,11 @@ func (c *call) formSeconds(name []byte) (int64, error) {
 	return n, nil
 }
 
-// decide asks policy for the session that the call's request describes.
+// decide asks policy for the session that the call's request describes, where one may be minted at all.
 func (a *API) decide(c *call) error {
+	if err := a.mayMint(c.view); err != nil {
+		return err
+	}
 	if _, err := io.ReadFull(a.Entropy, c.entropy[:]); err != nil {
 		return fmt.Errorf("drawing a session id: %w", err)
 	}

@@ -72,3 +72,58 @@ type APIToken struct {
 	ExpiresAt identity.Instant `json:"expires_at,omitempty" doc:"absent: never"`
 	Token     string           `json:"token,omitempty" doc:"shown once, in the answer to the create"`
 }
+
+// DrainRequest says whether a node is to drain.
+type DrainRequest struct {
+	Draining *bool `json:"draining,omitempty" doc:"true where absent; false ends it"`
+}
+
+// Drain is the answer to a drain.
+type Drain struct {
+	ID       string `json:"id"`
+	Draining bool   `json:"draining" doc:"mints nothing and does not want to lead"`
+	Index    uint64 `json:"index" doc:"log index of the change"`
+}
+
+// Change is the answer to a change that has nothing else to tell.
+type Change struct {
+	Index uint64 `json:"index" doc:"log index of the change"`
+}
+
+// NodeStatus is how a node is.
+type NodeStatus struct {
+	ID                      string  `json:"id"`
+	Fresh                   bool    `json:"fresh" doc:"it may mint and introspect"`
+	Reason                  string  `json:"reason,omitempty" doc:"why not, in a few words: no leader, behind by 12, removed, clock, …"`
+	Detail                  string  `json:"detail,omitempty" doc:"the same at length"`
+	AgeMilliseconds         float64 `json:"age_milliseconds" doc:"age of the state that its lease proves"`
+	RemainingMilliseconds   float64 `json:"remaining_milliseconds" doc:"how long it may speak without renewing its lease"`
+	AppliedIndex            uint64  `json:"applied_index"`
+	Behind                  uint64  `json:"behind" doc:"committed entries that it has not applied"`
+	Leader                  bool    `json:"leader"`
+	Draining                bool    `json:"draining"`
+	PendingRevocations      int64   `json:"pending_revocations" doc:"revocations that it keeps until there is a majority"`
+	ClockOffsetMilliseconds float64 `json:"clock_offset_milliseconds" doc:"of its clock against the replicated time"`
+	DiskFreeBytes           uint64  `json:"disk_free_bytes"`
+	KeyID                   string  `json:"key_id,omitempty" doc:"of the key that it signs with"`
+	MintingClosed           string  `json:"minting_closed,omitempty" doc:"why the whole cluster mints nothing"`
+	Error                   string  `json:"error,omitempty" doc:"why it could not be asked; then nothing else is known"`
+}
+
+// SettingsUpdate is what PATCH may change of the settings. The issuer is in every token and stays.
+type SettingsUpdate struct {
+	ExternalURLs           []string `json:"external_urls,omitempty" doc:"further URLs under which the cluster is reached"`
+	OfflineTokenTTLSeconds int64    `json:"offline_token_ttl_seconds,omitempty" doc:"longest token for an application that verifies offline"`
+	LeaseMilliseconds      int64    `json:"lease_milliseconds,omitempty" doc:"500 to 60000: how long a node may speak after it proved to be fresh"`
+	KeyRotationSeconds     int64    `json:"key_rotation_seconds,omitempty" doc:"3600 to 31536000, or 0: how often each node makes a new token key"`
+}
+
+// Restored is the answer to a restore.
+type Restored struct {
+	BackupID  string           `json:"backup_id" doc:"SHA-256 of the backup, hexadecimal"`
+	ClusterID string           `json:"cluster_id" doc:"of the cluster that was backed up"`
+	Index     uint64           `json:"index" doc:"log index up to which the backup goes: later revocations are to be replayed"`
+	TakenAt   identity.Instant `json:"taken_at" doc:"the time that the backed-up state had reached"`
+	Records   int64            `json:"records" doc:"objects that were restored"`
+	Minting   string           `json:"minting_closed" doc:"minting stays closed until POST /api/v1/cluster/open"`
+}
