@@ -18,8 +18,8 @@ import (
 // checkWait bounds the reading of everything at one node.
 const checkWait = 2 * time.Minute
 
-// requireFresh reads what was acknowledged since the last check, object by object, at every running node.
-func (l *load) requireFresh(t *testing.T) int {
+// checkFresh reads what was acknowledged since the last check, object by object, at every running node.
+func (l *load) checkFresh(t *testing.T) int {
 	t.Helper()
 	l.mu.Lock()
 	fresh, index := l.fresh, l.index
@@ -28,7 +28,7 @@ func (l *load) requireFresh(t *testing.T) int {
 	l.atEveryNode(t, func(ctx context.Context, c *client.Client) error {
 		c.Observe(index)
 		for id, k := range fresh {
-			if err := checkOne(ctx, c, id, k); err != nil {
+			if err := l.checkOne(ctx, c, id, k); err != nil {
 				return err
 			}
 		}
@@ -37,32 +37,60 @@ func (l *load) requireFresh(t *testing.T) int {
 	return len(fresh)
 }
 
-func checkOne(ctx context.Context, c *client.Client, id string, promised kind) error {
+// checkOne notes a broken promise; the error is that of asking.
+func (l *load) checkOne(ctx context.Context, c *client.Client, id string, promised kind) error {
 	var seen kind
+	gone := func(err error) error {
+		if identity.CodeOf(err) != identity.CodeNotFound {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+		l.lose(id, "it was acknowledged and is gone")
+		return nil
+	}
 	switch promised {
 	case agentMade, agentSuspended:
 		a, err := c.Agent(ctx, id)
 		if err != nil {
-			return fmt.Errorf("agent %s: %w", id, err)
+			return gone(err)
 		}
 		seen = agentKind(a.Status)
 	case delegationMade, delegationWithdrawn:
 		d, err := c.Delegation(ctx, id)
 		if err != nil {
-			return fmt.Errorf("delegation %s: %w", id, err)
+			return gone(err)
 		}
 		seen = delegationKind(d.Status)
 	}
-	return kept(id, promised, seen)
+	l.keeps(id, promised, seen)
+	return nil
 }
 
-// kept reports a broken promise. An object may be further along than was acknowledged, never less far: the
-// next write to it may have committed and its answer been lost, or be on its way.
-func kept(id string, promised, seen kind) error {
+// keeps notes a broken promise. An object may be further along than was acknowledged, never less far: the next
+// write to it may have committed and its answer been lost, or be on its way.
+func (l *load) keeps(id string, promised, seen kind) {
 	if seen < promised {
-		return fmt.Errorf("%s: state %d was acknowledged, %d is there", id, promised, seen)
+		l.lose(id, fmt.Sprintf("state %d was acknowledged, %d is there", promised, seen))
 	}
-	return nil
+}
+
+func (l *load) lose(id, how string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.losses[id] = how
+}
+
+// lost counts the objects of which an acknowledged write is missing at some node.
+func (l *load) lost() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.losses)
+}
+
+func (l *load) requireNothingLost(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.Empty(t, l.losses)
 }
 
 func agentKind(s identity.Status) kind {
@@ -79,8 +107,15 @@ func delegationKind(s identity.DelegationStatus) kind {
 	return delegationMade
 }
 
-// requireAll reads everything, list by list, at every node, and holds it against every acknowledged write.
+// requireAll reads everything at every node, which must be all that was acknowledged.
 func (l *load) requireAll(t *testing.T) {
+	t.Helper()
+	l.checkAll(t)
+	l.requireNothingLost(t)
+}
+
+// checkAll reads everything, list by list, at every node, and holds it against every acknowledged write.
+func (l *load) checkAll(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
 	promised, index := maps.Clone(l.promised), l.index
@@ -103,19 +138,14 @@ func (l *load) requireAll(t *testing.T) {
 			}
 			seen[d.ID] = delegationKind(d.Status)
 		}
-		var broken []error
 		for id, k := range promised {
-			state, ok := seen[id]
-			if !ok {
-				broken = append(broken, fmt.Errorf("%s was acknowledged and is gone", id))
-			} else if err := kept(id, k, state); err != nil {
-				broken = append(broken, err)
+			if state, ok := seen[id]; ok {
+				l.keeps(id, k, state)
+			} else {
+				l.lose(id, "it was acknowledged and is gone")
 			}
 		}
-		if len(broken) > 10 {
-			broken = append(broken[:10], fmt.Errorf("and %d more of %d", len(broken)-10, len(promised)))
-		}
-		return errors.Join(broken...)
+		return nil
 	})
 }
 

@@ -43,11 +43,12 @@ type load struct {
 	done  sync.WaitGroup
 
 	mu       sync.Mutex
-	promised map[string]kind // by id, all since the start
-	fresh    map[string]kind // those since the last check
-	index    uint64          // newest log index that was acknowledged
-	epoch    int             // counts the marks
-	acked    int             // writes that were begun after the last mark
+	promised map[string]kind   // by id, all since the start
+	fresh    map[string]kind   // those since the last check
+	losses   map[string]string // by id, objects of which an acknowledged write is missing
+	index    uint64            // newest log index that was acknowledged
+	epoch    int               // counts the marks
+	acked    int               // writes that were begun after the last mark
 	lastAck  time.Time
 	gap      time.Duration // longest time without an acknowledgement since the last mark
 	failure  error         // the first thing that should not have happened
@@ -57,7 +58,7 @@ type load struct {
 func startLoad(t *testing.T, f *fleet) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{fleet: f, stop: cancel, promised: map[string]kind{}, fresh: map[string]kind{}, lastAck: time.Now()}
+	l := &load{fleet: f, stop: cancel, promised: map[string]kind{}, fresh: map[string]kind{}, losses: map[string]string{}, lastAck: time.Now()}
 	for w := range writers {
 		var clients []*client.Client
 		for _, n := range f.nodes {

@@ -89,22 +89,32 @@ func promised(t *testing.T, brief, full int) int {
 	case "full":
 		return full
 	default:
-		n, err := strconv.Atoi(text)
-		require.NoError(t, err, "DEPUTY_ROBUSTNESS_ROUNDS")
-		require.Positive(t, n, "DEPUTY_ROBUSTNESS_ROUNDS")
-		return n
+		return number(t, "DEPUTY_ROBUSTNESS_ROUNDS", brief)
 	}
 }
 
 func rounds(t *testing.T) int {
 	t.Helper()
-	text := os.Getenv("DEPUTY_FAULT_ROUNDS")
+	return number(t, "DEPUTY_FAULT_ROUNDS", defaultRounds)
+}
+
+// fleetSize is how many nodes the kill test kills from: of five, two at once.
+func fleetSize(t *testing.T) int {
+	t.Helper()
+	n := number(t, "DEPUTY_FAULT_NODES", 3)
+	require.GreaterOrEqual(t, n, 3, "DEPUTY_FAULT_NODES")
+	return n
+}
+
+func number(t *testing.T, variable string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(variable)
 	if text == "" {
-		return defaultRounds
+		return otherwise
 	}
 	n, err := strconv.Atoi(text)
-	require.NoError(t, err, "DEPUTY_FAULT_ROUNDS")
-	require.Positive(t, n, "DEPUTY_FAULT_ROUNDS")
+	require.NoError(t, err, variable)
+	require.Positive(t, n, variable)
 	return n
 }
 
