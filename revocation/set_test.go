@@ -69,6 +69,22 @@ func TestEachHandleOfATokenKillsIt(t *testing.T) {
 	}
 }
 
+func TestARevokedHandleIsFoundAmongManyWhereverItStands(t *testing.T) {
+	var many []identity.Handle
+	for i := range 4 {
+		many = append(many, tokenHandles(i)...)
+	}
+	for n := range len(many) + 1 {
+		for i := range n {
+			s := revocation.NewSet()
+			s.Add(revocation.Entry{Handle: id(identity.PrefixJoinToken, 1), Expires: now})
+			require.False(t, s.Revoked(many[:n]...))
+			s.Add(revocation.Entry{Handle: many[i], Expires: now + hour})
+			require.True(t, s.Revoked(many[:n]...), "handle %d of %d", i, n)
+		}
+	}
+}
+
 func TestSetIsExact(t *testing.T) {
 	s := revocation.NewSet()
 	const n = 8_000
