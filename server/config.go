@@ -40,6 +40,7 @@ type Config struct {
 	Ops     OpsConfig     `yaml:"ops"`
 	Log     LogConfig     `yaml:"log"`
 	Limits  LimitsConfig  `yaml:"limits"`
+	Disk    DiskConfig    `yaml:"disk"`
 }
 
 // PublicConfig is the listener for everybody.
@@ -77,6 +78,19 @@ type LimitsConfig struct {
 	ConnectionsPerAddress int `yaml:"connections_per_address"` // per client address; 0: no limit
 }
 
+// DiskConfig keeps the disk from filling up under the log.
+type DiskConfig struct {
+	// ReserveMiB of the data folder's file system are kept for what stops something: below it this node, where it
+	// leads, refuses other writes, and below a quarter of it the process ends. 0: none is kept.
+	ReserveMiB int `yaml:"reserve_mib"`
+}
+
+// Bounds of DiskConfig.
+const (
+	defaultDiskReserveMiB = 256
+	maxDiskReserveMiB     = 1 << 20 // a TiB
+)
+
 // DefaultConfig holds the defaults that a file is read over.
 func DefaultConfig() Config {
 	return Config{
@@ -85,6 +99,7 @@ func DefaultConfig() Config {
 		Gossip:  AddressConfig{Listen: "127.0.0.1:8431"},
 		Ops:     OpsConfig{Listen: "127.0.0.1:8421"},
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
+		Disk:    DiskConfig{ReserveMiB: defaultDiskReserveMiB},
 	}
 }
 
@@ -175,6 +190,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.RequestsPerSecond < 0 || c.Limits.ConnectionsPerAddress < 0 {
 		bad("limits", "must not be negative; 0 is no limit")
+	}
+	if c.Disk.ReserveMiB < 0 || c.Disk.ReserveMiB > maxDiskReserveMiB {
+		bad("disk.reserve_mib", "is %d; it must be between 0, for none, and %d", c.Disk.ReserveMiB, maxDiskReserveMiB)
 	}
 	return errors.Join(wrong...)
 }

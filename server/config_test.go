@@ -32,6 +32,7 @@ func TestConfigReportsEverythingThatIsWrongByKey(t *testing.T) {
 		"gossip: {listen: ':8431'}":             "gossip.advertise: is needed",
 		"public: {trusted_proxies: [anyone]}":   "anyone",
 		"limits: {requests_per_second: -1}":     "limits:",
+		"disk: {reserve_mib: -1}":               "disk.reserve_mib:",
 		"external_urls: ['https://ok', 'nope']": "external_urls/1:",
 	} {
 		_, err := server.ParseConfig([]byte(text))

@@ -158,5 +158,8 @@ func (s *Server) ready() error {
 	if !s.keyInUse.Load() {
 		return identity.Errorf(identity.CodeNotFresh, "the token key is not in use yet: not every member has applied it")
 	}
+	if m, ok := s.fsm.View().Member(s.config.NodeID); ok && !m.Draining.IsZero() {
+		return identity.Errorf(identity.CodeDraining, "draining")
+	}
 	return nil
 }

@@ -58,6 +58,9 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if err != nil {
 		state.Reason = err.Error()
 		w.WriteHeader(http.StatusServiceUnavailable)
+	} else if why := s.fsm.View().Closed(); why != "" {
+		// Of the whole cluster, so it would help nobody to go elsewhere, and the operator has to get in.
+		state.Reason = "minting is closed: " + why
 	}
 	_ = json.NewEncoder(w).Encode(state)
 }

@@ -24,13 +24,16 @@ const (
 	methodSettle     = "settle"      // a revocation that a node has kept while there was no majority
 	methodFence      = "fence"       // a committed change that nobody may act against any more
 	methodStatus     = "status"      // how a node is
+	methodGossipKeys = "gossip-keys" // whether a node uses the gossip keys as of an index
+	methodMayLead    = "may-lead"    // whether a voter would take leadership
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.
 type proposer struct {
 	node  *cluster.Node
 	clock *clockGuard
-	leads func(term uint64) // told once the first commit of a term in which this node leads has been seen
+	leads func(term uint64)    // told once the first commit of a term in which this node leads has been seen
+	admit func(fsm.Body) error // refuses what the disk has no room for
 
 	settled  atomic.Uint64 // the term in which this node leads and has applied all that came before
 	settling atomic.Bool
@@ -38,6 +41,9 @@ type proposer struct {
 
 // Propose commits a command through this node, which must be the leader. Its time is stamped here.
 func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, err error) {
+	if err := p.admit(c.Body); err != nil {
+		return fsm.Result{}, err
+	}
 	if c.Time, err = p.clock.stamp(); err != nil {
 		return fsm.Result{}, err
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	Tuning   cluster.Tuning // zero: production values
 
 	LeaseRenewal time.Duration // zero: once a second
+
+	FreeBytes func(path string) (uint64, error) // of a file system; nil: as the kernel says
 }
 
 // Server is one node.
@@ -68,7 +70,11 @@ type Server struct {
 	fences   *cluster.Fences
 	denials  *denials
 	pending  *pendingStops
+	disk     *diskReserve
 	api      *api.API
+
+	gossip   gossipKeys
+	rekeying gossipRotation
 
 	public     net.Listener
 	ops        net.Listener
@@ -127,6 +133,9 @@ func New(o Options) (_ *Server, err error) {
 		return nil, fmt.Errorf("the configuration is not valid: %w", err)
 	}
 	if err := s.openData(); err != nil {
+		return nil, err
+	}
+	if err := s.openDisk(o.FreeBytes); err != nil {
 		return nil, err
 	}
 	if err := s.listen(); err != nil {
@@ -190,7 +199,7 @@ func (s *Server) wire(o Options) (err error) {
 		return err
 	}
 	s.grants = cluster.NewGrants(cluster.BootTime)
-	s.proposer = &proposer{node: s.node, clock: newClockGuard(s.fsm, s.clock), leads: s.grants.Lead}
+	s.proposer = &proposer{node: s.node, clock: newClockGuard(s.fsm, s.clock), leads: s.grants.Lead, admit: s.disk.admit}
 	s.fences = s.newFences()
 	s.registry.MustRegister(s.fences)
 	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, s.logger, s.registry)
@@ -245,6 +254,8 @@ func (s *Server) handlers() {
 	s.node.Handle(methodSettle, s.serveSettle)
 	s.node.Handle(methodFence, s.serveFence)
 	s.node.Handle(methodStatus, s.serveStatus)
+	s.node.Handle(methodGossipKeys, s.serveGossipKeys)
+	s.node.Handle(methodMayLead, s.serveMayLead)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
 		return s.api.ServeForwarded(ctx, request)
 	})
@@ -268,6 +279,10 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.pending.run(s.background) })
 	s.running.Go(func() error { return s.watchStanding(s.background) })
 	s.running.Go(func() error { return s.purge(s.background) })
+	s.running.Go(func() error { return s.watchSettings(s.background) })
+	s.running.Go(func() error { return s.keepGossipKeys(s.background) })
+	s.running.Go(func() error { return s.yieldLeadership(s.background) })
+	s.running.Go(func() error { return s.disk.run(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
 	if err := s.settle(ctx); err != nil {
 		return err
@@ -317,10 +332,8 @@ func (s *Server) settle(ctx context.Context) error {
 	if err := s.readmit(ctx); err != nil {
 		return err
 	}
-	if keys := s.fsm.View().Settings().GossipKeys; len(keys) > 0 {
-		if err := s.node.SetGossipKeys(keys); err != nil {
-			return fmt.Errorf("using the cluster's gossip keys: %w", err)
-		}
+	if err := s.adoptGossipKeys(); err != nil {
+		return err
 	}
 	return s.publishKey(ctx)
 }

@@ -31,9 +31,7 @@ func (s *Server) status() api.NodeStatus {
 	if self, ok := s.fsm.View().Member(s.config.NodeID); ok {
 		state.Draining = !self.Draining.IsZero()
 	}
-	if free, err := freeBytes(s.config.DataDir); err == nil {
-		state.DiskFree = free
-	}
+	state.DiskFree = s.disk.free.Load()
 	return state
 }
 
