@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/deputy-id/deputy/internal/privatefile"
@@ -16,32 +17,84 @@ import (
 
 // Names inside the data folder.
 const (
-	lockFile     = "lock"
-	identityFile = "node.json"
-	peersFile    = "peers.json"
-	logFile      = "raft.db"
+	lockFile       = "lock"
+	identityFile   = "node.json"
+	peersFile      = "peers.json"
+	logFile        = "raft.db"
+	snapshotFolder = "snapshots"  // raft's name for it
+	damagedFolder  = "damaged"    // snapshots that can't be read and aren't needed
+	recoveryFile   = "recovering" // see RecoverQuorum
 )
 
 // dataDir is a locked data folder of this very node.
 type dataDir struct {
-	path string
-	lock *os.File
+	path     string
+	lock     *os.File
+	identity nodeIdentity
+	fresh    bool  // nothing was here before
+	offline  bool  // nobody is to be found and let in
+	peersBad error // what is wrong with peers.json; see knowsItsWay
 }
 
-// nodeIdentity is what a data folder says about its owner.
+// nodeIdentity is node.json: what a data folder says about its owner.
 type nodeIdentity struct {
-	NodeID string `json:"node_id"`
-	Key    []byte `json:"key"`
+	Format    int    `json:"format"` // absent in the first version
+	NodeID    string `json:"node_id"`
+	Key       []byte `json:"key"`
+	ClusterID string `json:"cluster_id,omitempty"` // once it is known
+	LogMade   bool   `json:"log_made"`             // the log was there once: one that is missing since is lost
+}
+
+const identityFormat = 1
+
+// What an operator can do about a folder that is lost. An older copy is no remedy: a node that goes back in time
+// has forgotten its votes and what it told the leader to count as stored, and committed entries may vanish.
+const (
+	adviceRejoin = "remove this node from the cluster, move the folder away and join under a new name " +
+		"(an older copy of the folder must not be used: with it the cluster could lose what it has committed)"
+	adviceOwnFolder = "point this node at its own folder, or at an empty one"
+)
+
+func corrupt(path, what, advice string) error {
+	return fmt.Errorf("%w: %s %s; %s", ErrCorruptFolder, path, what, advice)
+}
+
+func foreign(path, what, advice string) error {
+	return fmt.Errorf("%w: %s %s; %s", ErrForeignFolder, path, what, advice)
+}
+
+// folderError says whose permissions are in the way, which is most of what goes wrong with files.
+func folderError(doing string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: %w; the folder and all in it must be readable and writable for the user that runs the node (uid %d)",
+			doing, err, os.Geteuid())
+	}
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // openDataDir makes the folder if need be, locks it, and refuses one that belongs to another node.
 func openDataDir(path string, self nodeIdentity) (*dataDir, error) {
+	d, err := lockDataDir(path)
+	if err != nil {
+		return nil, err
+	}
+	err = d.claim(self)
+	if err == nil {
+		err = d.refuseHalfRecovered()
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func lockDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("making the data folder: %w", err)
+		return nil, folderError("making the data folder", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("locking the data folder: %w", err)
+		return nil, folderError("locking the data folder", err)
 	}
 	// flock goes with the open file: kill -9 releases it, and a stale lock can't exist.
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
@@ -51,46 +104,128 @@ func openDataDir(path string, self nodeIdentity) (*dataDir, error) {
 		}
 		return nil, fmt.Errorf("locking the data folder %s: %w", path, err)
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.claim(self); err != nil {
-		_ = d.close()
-		return nil, err
-	}
-	return d, nil
+	return &dataDir{path: path, lock: lock}, nil
 }
 
 // claim writes who the folder belongs to, or checks it.
 func (d *dataDir) claim(self nodeIdentity) error {
+	self.Format = identityFormat
 	path := d.file(identityFile)
 	data, err := readBounded(path, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
-		encoded, err := json.Marshal(self)
-		if err != nil {
-			return fmt.Errorf("encoding %s: %w", path, err)
+		for _, name := range []string{logFile, peersFile, snapshotFolder, recoveryFile} {
+			if d.has(name) {
+				return corrupt(path, "is missing though "+name+" is there, so nothing says whose folder this is",
+					"put node.json back, or else "+adviceRejoin)
+			}
 		}
-		return privatefile.Replace(path, encoded)
+		d.fresh = true
+		return d.identify(self)
 	}
 	if err != nil {
-		return err
+		return folderError("reading whose data folder this is", err)
 	}
-	var found nodeIdentity
-	if err := json.Unmarshal(data, &found); err != nil {
-		return fmt.Errorf("%s is damaged: %w", path, err)
+	if err := json.Unmarshal(data, &d.identity); err != nil || d.identity.NodeID == "" {
+		return corrupt(path, "doesn't say whose folder this is", "put it back from a copy of this node's folder, or else "+adviceRejoin)
 	}
-	if found.NodeID != self.NodeID {
-		return fmt.Errorf("%w: %s belongs to node %q, this is node %q; point it at its own folder",
-			ErrWrongDataDir, d.path, found.NodeID, self.NodeID)
-	}
-	if !bytes.Equal(found.Key, self.Key) {
-		return fmt.Errorf("%w: %s was made under another node key; restore that key file, or remove the node and join under a new name",
-			ErrWrongDataDir, d.path)
+	switch found := &d.identity; {
+	case found.Format > identityFormat:
+		return foreign(path, fmt.Sprintf("has format %d, this program knows up to %d", found.Format, identityFormat),
+			"a newer version has run on it: install that one again")
+	case found.NodeID != self.NodeID:
+		return foreign(d.path, fmt.Sprintf("belongs to node %q, this is node %q", found.NodeID, self.NodeID), adviceOwnFolder)
+	case !bytes.Equal(found.Key, self.Key):
+		return foreign(d.path, "was made under another node key", "put that key file back, or "+adviceRejoin)
 	}
 	return nil
 }
 
+// identify writes node.json.
+func (d *dataDir) identify(as nodeIdentity) error {
+	encoded, err := json.Marshal(as)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", d.file(identityFile), err)
+	}
+	if err := privatefile.Replace(d.file(identityFile), encoded); err != nil {
+		return folderError("claiming the data folder", err)
+	}
+	d.identity = as
+	return nil
+}
+
+// inCluster notes which cluster the folder belongs to, or checks it. Either side may not know.
+func (d *dataDir) inCluster(id string) error {
+	switch {
+	case id == "" || id == d.identity.ClusterID:
+		return nil
+	case d.identity.ClusterID != "":
+		return foreign(d.path, fmt.Sprintf("is of cluster %s, this node is to run in %s", d.identity.ClusterID, id), adviceOwnFolder)
+	}
+	as := d.identity
+	as.Format, as.ClusterID = identityFormat, id
+	return d.identify(as)
+}
+
+// logMade notes that from now on a log that is missing is lost.
+func (d *dataDir) logMade() error {
+	if d.identity.LogMade {
+		return nil
+	}
+	as := d.identity
+	as.Format, as.LogMade = identityFormat, true
+	return d.identify(as)
+}
+
+// used reports whether there was a log in here that may have held something.
+func (d *dataDir) used() bool {
+	if d.fresh {
+		return false
+	}
+	// The first format didn't say, and in this one the first start may have been cut short before it could.
+	return d.identity.LogMade || d.identity.Format == 0 || d.has(peersFile) || len(snapshotNames(d.file(snapshotFolder))) > 0
+}
+
 func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
 
+func (d *dataDir) has(name string) bool {
+	_, err := os.Lstat(d.file(name))
+	return err == nil
+}
+
 func (d *dataDir) close() error { return d.lock.Close() }
+
+// remove takes a file away for good, or is content that it isn't there.
+func (d *dataDir) remove(name string) error {
+	if err := os.Remove(d.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncFolder(d.path)
+}
+
+// syncFolder makes changes of names in a folder durable.
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// snapshotNames are the finished snapshots in a folder, newest last by name only.
+func snapshotNames(folder string) (names []string) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasSuffix(e.Name(), ".tmp") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+var errOverLimit = errors.New("more than the limit")
 
 // readBounded reads a whole file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -104,7 +239,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+		return nil, fmt.Errorf("%s has %w of %d bytes", path, errOverLimit, limit)
 	}
 	return data, nil
 }

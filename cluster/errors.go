@@ -36,8 +36,10 @@ var (
 	ErrIsLeader = errors.New("the member is the leader")
 	// ErrDataDirInUse: another process runs on the same data folder.
 	ErrDataDirInUse = errors.New("the data folder is in use by another process")
-	// ErrWrongDataDir: the data folder belongs to another node or cluster.
-	ErrWrongDataDir = errors.New("the data folder belongs to another node")
+	// ErrForeignFolder: the data folder belongs to another node, another cluster or a newer version.
+	ErrForeignFolder = errors.New("the data folder is not this node's")
+	// ErrCorruptFolder: the data folder lacks something, or it can't be read. The node must not go on with the rest.
+	ErrCorruptFolder = errors.New("the data folder is damaged")
 	// errNotMember: the key isn't in the table. Peers only see a closed connection.
 	errNotMember = errors.New("the key is not that of a member")
 )

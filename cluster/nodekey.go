@@ -21,6 +21,9 @@ type NodeKey struct {
 
 const nodeKeyBlock = "PRIVATE KEY" // PKCS #8, RFC 5958
 
+// A key, unlike the log, doesn't grow old: any copy of it will do.
+const adviceNodeKey = "put back a copy of this file, or remove this node from the cluster, move its data folder away and join under a new name"
+
 // NewNodeKey makes a key that is not stored anywhere.
 func NewNodeKey() (NodeKey, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -50,15 +53,15 @@ func LoadOrCreateNodeKey(path string) (NodeKey, error) {
 	}
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != nodeKeyBlock || len(rest) != 0 {
-		return NodeKey{}, fmt.Errorf("node key %s is damaged: it holds no single PEM block of type %s", path, nodeKeyBlock)
+		return NodeKey{}, fmt.Errorf("node key %s is damaged: it holds no single PEM block of type %s; %s", path, nodeKeyBlock, adviceNodeKey)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return NodeKey{}, fmt.Errorf("node key %s is damaged: %w", path, err)
+		return NodeKey{}, fmt.Errorf("node key %s is damaged: %w; %s", path, err, adviceNodeKey)
 	}
 	private, ok := parsed.(ed25519.PrivateKey)
 	if !ok {
-		return NodeKey{}, fmt.Errorf("node key %s is a %T; it must be an Ed25519 key", path, parsed)
+		return NodeKey{}, fmt.Errorf("node key %s is a %T; it must be an Ed25519 key; %s", path, parsed, adviceNodeKey)
 	}
 	return NodeKey{private: private}, nil
 }

@@ -63,16 +63,22 @@ func newRoster(o *Options, dir *dataDir) (*roster, error) {
 	if dir == nil {
 		return r, nil
 	}
+	if err := dir.inCluster(o.ClusterID); err != nil {
+		return nil, err
+	}
 	peers, err := loadPeers(dir.file(peersFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
-	if err != nil {
-		return nil, err
+	if errors.Is(err, errBadPeers) {
+		dir.peersBad = err // whether this node can do without is for the log to say
+		return r, nil
 	}
-	if o.ClusterID != "" && peers.ClusterID != "" && o.ClusterID != peers.ClusterID {
-		return nil, fmt.Errorf("%w: %s is a folder of cluster %s, this node is to run in %s",
-			ErrWrongDataDir, dir.path, peers.ClusterID, o.ClusterID)
+	if err != nil {
+		return nil, folderError("reading the list of peers", err)
+	}
+	if err := dir.inCluster(peers.ClusterID); err != nil {
+		return nil, err
 	}
 	r.seed.Store(newSeed(peers))
 	return r, nil
@@ -164,7 +170,7 @@ func (r *roster) adopt(p Peers) (changed bool, err error) {
 		return false, nil
 	}
 	if s.ClusterID != "" && p.ClusterID != "" && s.ClusterID != p.ClusterID {
-		return false, fmt.Errorf("%w: those are members of cluster %s, this node is of %s", ErrWrongDataDir, p.ClusterID, s.ClusterID)
+		return false, fmt.Errorf("%w: those are members of cluster %s, this node is of %s", ErrForeignFolder, p.ClusterID, s.ClusterID)
 	}
 	if p.ClusterID == "" {
 		p.ClusterID = s.ClusterID
@@ -194,6 +200,9 @@ func (r *roster) replace(p Peers) error {
 	r.seed.Store(newSeed(p))
 	if r.dir == nil {
 		return nil
+	}
+	if err := r.dir.inCluster(p.ClusterID); err != nil {
+		return err
 	}
 	return savePeers(r.dir.file(peersFile), p)
 }
@@ -284,14 +293,20 @@ func decodePeers(data []byte) (Peers, error) {
 	return p, p.validate()
 }
 
+// errBadPeers: the file is there and is no list of peers.
+var errBadPeers = errors.New("is damaged")
+
 func loadPeers(path string) (Peers, error) {
 	data, err := readBounded(path, maxPeersFile)
+	if errors.Is(err, errOverLimit) {
+		return Peers{}, fmt.Errorf("%s %w: %w", path, errBadPeers, err)
+	}
 	if err != nil {
 		return Peers{}, err
 	}
 	p, err := decodePeers(data)
 	if err != nil {
-		return Peers{}, fmt.Errorf("%s is damaged; a copy from another member of the same cluster will do: %w", path, err)
+		return Peers{}, fmt.Errorf("%s %w: %w", path, errBadPeers, err)
 	}
 	return p, nil
 }

@@ -77,7 +77,7 @@ func TestOnlyANewerTableIsAdopted(t *testing.T) {
 	other := peersOf(t, 99, "n1")
 	other.ClusterID = "cls_2"
 	_, err := r.adopt(other)
-	require.ErrorIs(t, err, ErrWrongDataDir)
+	require.ErrorIs(t, err, ErrForeignFolder)
 }
 
 func TestPeersSurviveTheDisk(t *testing.T) {
@@ -144,7 +144,7 @@ func TestTheFolderBelongsToOneNodeAndProcess(t *testing.T) {
 		wrong := o
 		change(&wrong)
 		_, err := New(wrong)
-		require.ErrorIs(t, err, ErrWrongDataDir, name)
+		require.ErrorIs(t, err, ErrForeignFolder, name)
 	}
 
 	again, err := New(o)
