@@ -29,6 +29,7 @@ type clockGuard struct {
 	mu     sync.Mutex
 	agreed identity.Instant // FSM time at the last lease round; zero before the first
 	at     time.Duration    // boot time no later than when that time was stamped
+	within time.Duration    // and no earlier than when it was seen, this much later
 }
 
 func newClockGuard(f *fsm.FSM, wall func() time.Time) *clockGuard {
@@ -40,7 +41,7 @@ func newClockGuard(f *fsm.FSM, wall func() time.Time) *clockGuard {
 func (g *clockGuard) agree(sinceAsked time.Duration) error {
 	agreed, own := g.fsm.View().Time(), identity.InstantOf(g.wall())
 	g.mu.Lock()
-	g.agreed, g.at = agreed, g.boot()-sinceAsked
+	g.agreed, g.at, g.within = agreed, g.boot()-sinceAsked, sinceAsked
 	g.mu.Unlock()
 	switch ahead := own.Sub(agreed); {
 	case ahead > maxClockSkew+sinceAsked:
@@ -67,16 +68,24 @@ func (g *clockGuard) stamp() (identity.Instant, error) {
 	return max(own, g.fsm.View().Time()), nil
 }
 
-// offset is how far this node's clock is ahead of the cluster's, as far as is known; negative: behind.
+// offset is how far this node's clock is at least ahead of the cluster's; negative: behind. Within the time that a
+// lease round takes nobody can tell.
 func (g *clockGuard) offset() time.Duration {
 	own := identity.InstantOf(g.wall())
 	g.mu.Lock()
-	agreed, at := g.agreed, g.at
+	agreed, at, within := g.agreed, g.at, g.within
 	g.mu.Unlock()
 	if agreed.IsZero() {
 		return 0
 	}
-	return own.Sub(agreed) - (g.boot() - at)
+	switch ahead := own.Sub(agreed) - (g.boot() - at); {
+	case ahead > 0:
+		return ahead
+	case ahead < -within:
+		return ahead + within
+	default:
+		return 0
+	}
 }
 
 func clockError(where string, by time.Duration) error {
