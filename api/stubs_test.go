@@ -58,8 +58,8 @@ func (s *stubCluster) commitMember(ctx context.Context, by string, body fsm.Body
 	return result.Value.(*identity.Member), result.Index, nil
 }
 
-func (s *stubCluster) DrainMember(context.Context, string, string, bool) (*identity.Member, uint64, error) {
-	return nil, 0, identity.Errorf(identity.CodeInternal, "not simulated")
+func (s *stubCluster) DrainMember(ctx context.Context, id, by string, draining bool) (*identity.Member, uint64, error) {
+	return s.commitMember(ctx, by, fsm.DrainMember{ID: id, Draining: draining})
 }
 
 func (s *stubCluster) RotateKey(_ context.Context, id, _ string) (uint64, error) {

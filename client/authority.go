@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"iter"
 	"net/http"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/identity"
 )
 
 const (
@@ -48,8 +50,8 @@ func (c *Client) Delegations(ctx context.Context, f DelegationFilter, l List) (*
 }
 
 // WithdrawDelegation takes consent back: every token that rests on the delegation ends.
-func (c *Client) WithdrawDelegation(ctx context.Context, id, reason string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(delegationsPath, id), reasonQuery(reason), nil)
+func (c *Client) WithdrawDelegation(ctx context.Context, id, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(delegationsPath, id), reasonQuery(reason), nil, options...)
 }
 
 // CreateSession starts a session. The body is a *wire.SessionRequest, or a json.RawMessage. Credentials,
@@ -70,16 +72,27 @@ func (c *Client) Session(ctx context.Context, id string) (*wire.SessionState, er
 }
 
 // EndSession revokes a session: its token is dead at every node.
-func (c *Client) EndSession(ctx context.Context, id, reason string) (*wire.Revocation, error) {
+func (c *Client) EndSession(ctx context.Context, id, reason string, options ...Option) (*wire.Revocation, error) {
 	out := new(wire.Revocation)
-	_, err := c.Do(ctx, &Request{Method: http.MethodDelete, Path: at(sessionsPath, id), Query: reasonQuery(reason)}, out)
+	r := &Request{Method: http.MethodDelete, Path: at(sessionsPath, id), Query: reasonQuery(reason)}
+	_, err := c.Do(ctx, r.with(options), out)
 	return orNil(out, err)
 }
 
 // Revoke stops one session, delegation, agent or principal. The body is a *wire.RevocationRequest, or a
 // json.RawMessage. It never carries an idempotency key: nothing may suppress a revocation.
-func (c *Client) Revoke(ctx context.Context, body any) (*wire.Revocation, error) {
-	return repeat[wire.Revocation](ctx, c, revocationsPath, nil, body)
+func (c *Client) Revoke(ctx context.Context, body any, options ...Option) (*wire.Revocation, error) {
+	return repeat[wire.Revocation](ctx, c, revocationsPath, nil, body, options...)
+}
+
+// RevokeHandles stops what up to 1,000 handles name, such as those that another cluster has revoked.
+func (c *Client) RevokeHandles(ctx context.Context, handles []identity.Handle, reason string, options ...Option) (*wire.Revocation, error) {
+	return c.Revoke(ctx, wire.RevocationRequest{Handles: handles, Reason: reason}, options...)
+}
+
+// ExportRevocations walks the whole revocation set, as long as the loop goes on.
+func (c *Client) ExportRevocations(ctx context.Context) iter.Seq2[wire.RevocationRecord, error] {
+	return All(ctx, List{Limit: wire.MaxLimit}, c.Revocations)
 }
 
 // Revocations lists the revocation set.
@@ -104,6 +117,6 @@ func (c *Client) APITokens(ctx context.Context, l List) (*Page[wire.APIToken], e
 }
 
 // DeleteAPIToken ends an API token.
-func (c *Client) DeleteAPIToken(ctx context.Context, id string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(apiTokensPath, id), nil, nil)
+func (c *Client) DeleteAPIToken(ctx context.Context, id string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(apiTokensPath, id), nil, nil, options...)
 }

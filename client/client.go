@@ -30,7 +30,7 @@ const (
 	firstPause     = 100 * time.Millisecond // after the first round; it doubles with every further one
 	maxPause       = 2 * time.Second        // also where a node asks for a longer one
 	dialTimeout    = 2 * time.Second        // a dead node must not eat the time of a live one
-	attemptTimeout = 30 * time.Second       // longer than any wait that a node grants
+	attemptTimeout = 30 * time.Second       // longer than any wait that a node grants unasked
 	maxAnswer      = 64 << 20               // a list of 1,000 agents with all they may hold is half of it
 )
 
@@ -86,18 +86,16 @@ func New(o Options) (*Client, error) {
 	transport := o.Transport
 	if transport == nil {
 		transport = &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			TLSHandshakeTimeout:   dialTimeout,
-			ResponseHeaderTimeout: attemptTimeout,
-			IdleConnTimeout:       time.Minute,
-			MaxIdleConnsPerHost:   64,
-			ForceAttemptHTTP2:     true,
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout: dialTimeout,
+			IdleConnTimeout:     time.Minute,
+			MaxIdleConnsPerHost: 64,
+			ForceAttemptHTTP2:   true,
 		}
 	}
 	c.http = &http.Client{
 		Transport: transport,
-		Timeout:   attemptTimeout,
 		// No node ever redirects; who does is not a node and shall not be shown a token.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -101,7 +101,7 @@ func TestNextNodeIsAskedWhereOneIsDown(t *testing.T) {
 }
 
 func TestNextNodeIsAskedWhereOneCannotVouchForItself(t *testing.T) {
-	for _, code := range []identity.Code{identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeOutcomeUnknown} {
+	for _, code := range []identity.Code{identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeOutcomeUnknown, identity.CodeDraining} {
 		t.Run(string(code), func(t *testing.T) {
 			unsure, up := newNode(t, problem(503, code, "")), newNode(t, ok(agentJSON))
 			c, _ := newClient(t, unsure.URL, up.URL)

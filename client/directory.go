@@ -40,19 +40,19 @@ func (c *Client) Agents(ctx context.Context, l List) (*Page[wire.Agent], error) 
 
 // ReplaceAgent puts the body, a *wire.AgentRequest or a json.RawMessage, in the place of what was there.
 // With revoke it also ends the agent's sessions, which a narrower profile leaves alone.
-func (c *Client) ReplaceAgent(ctx context.Context, name string, body any, revoke bool) (*wire.Agent, error) {
-	return write[wire.Agent](ctx, c, http.MethodPut, at(agentsPath, name), flagQuery("revoke", revoke), body)
+func (c *Client) ReplaceAgent(ctx context.Context, name string, body any, revoke bool, options ...Option) (*wire.Agent, error) {
+	return write[wire.Agent](ctx, c, http.MethodPut, at(agentsPath, name), flagQuery("revoke", revoke), body, options...)
 }
 
 // PatchAgent applies a JSON merge patch (RFC 7396) to an agent. With revoke it also ends the agent's
 // sessions, which a narrower profile leaves alone.
-func (c *Client) PatchAgent(ctx context.Context, name string, patch any, revoke bool) (*wire.Agent, error) {
-	return write[wire.Agent](ctx, c, http.MethodPatch, at(agentsPath, name), flagQuery("revoke", revoke), patch)
+func (c *Client) PatchAgent(ctx context.Context, name string, patch any, revoke bool, options ...Option) (*wire.Agent, error) {
+	return write[wire.Agent](ctx, c, http.MethodPatch, at(agentsPath, name), flagQuery("revoke", revoke), patch, options...)
 }
 
 // DeleteAgent removes an agent, which ends every token that rests on it.
-func (c *Client) DeleteAgent(ctx context.Context, name, reason string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(agentsPath, name), reasonQuery(reason), nil)
+func (c *Client) DeleteAgent(ctx context.Context, name, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(agentsPath, name), reasonQuery(reason), nil, options...)
 }
 
 // Lifecycle is a step in an agent's life.
@@ -66,13 +66,13 @@ const (
 )
 
 // AgentLifecycle activates, suspends or deactivates an agent.
-func (c *Client) AgentLifecycle(ctx context.Context, name string, step Lifecycle, reason string) (*wire.AgentStatus, error) {
-	return write[wire.AgentStatus](ctx, c, http.MethodPost, at(agentsPath, name, "lifecycle", string(step)), nil, reasonBody(reason))
+func (c *Client) AgentLifecycle(ctx context.Context, name string, step Lifecycle, reason string, options ...Option) (*wire.AgentStatus, error) {
+	return write[wire.AgentStatus](ctx, c, http.MethodPost, at(agentsPath, name, "lifecycle", string(step)), nil, reasonBody(reason), options...)
 }
 
 // KillAgent ends everything that runs as the agent. With dryRun it only counts what it would touch.
-func (c *Client) KillAgent(ctx context.Context, name string, kill wire.KillRequest, dryRun bool) (*wire.Kill, error) {
-	return repeat[wire.Kill](ctx, c, at(agentsPath, name, "revoke"), flagQuery("dry_run", dryRun), kill)
+func (c *Client) KillAgent(ctx context.Context, name string, kill wire.KillRequest, dryRun bool, options ...Option) (*wire.Kill, error) {
+	return repeat[wire.Kill](ctx, c, at(agentsPath, name, "revoke"), flagQuery("dry_run", dryRun), kill, options...)
 }
 
 // AgentAccess says what an agent may get right now, and why.
@@ -111,18 +111,18 @@ func (c *Client) Principals(ctx context.Context, l List) (*Page[wire.Principal],
 }
 
 // PatchPrincipal applies a JSON merge patch (RFC 7396) to a principal.
-func (c *Client) PatchPrincipal(ctx context.Context, id string, patch any) (*wire.Principal, error) {
-	return write[wire.Principal](ctx, c, http.MethodPatch, at(principalsPath, id), nil, patch)
+func (c *Client) PatchPrincipal(ctx context.Context, id string, patch any, options ...Option) (*wire.Principal, error) {
+	return write[wire.Principal](ctx, c, http.MethodPatch, at(principalsPath, id), nil, patch, options...)
 }
 
 // DeletePrincipal removes a principal, which ends every token that rests on them.
-func (c *Client) DeletePrincipal(ctx context.Context, id, reason string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(principalsPath, id), reasonQuery(reason), nil)
+func (c *Client) DeletePrincipal(ctx context.Context, id, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(principalsPath, id), reasonQuery(reason), nil, options...)
 }
 
 // KillPrincipal ends everything that runs on behalf of the principal and withdraws their delegations.
-func (c *Client) KillPrincipal(ctx context.Context, id string, kill wire.KillRequest, dryRun bool) (*wire.Kill, error) {
-	return repeat[wire.Kill](ctx, c, at(principalsPath, id, "revoke"), flagQuery("dry_run", dryRun), kill)
+func (c *Client) KillPrincipal(ctx context.Context, id string, kill wire.KillRequest, dryRun bool, options ...Option) (*wire.Kill, error) {
+	return repeat[wire.Kill](ctx, c, at(principalsPath, id, "revoke"), flagQuery("dry_run", dryRun), kill, options...)
 }
 
 // PrincipalDelegations lists what a principal has lent.

@@ -37,6 +37,8 @@ type Request struct {
 	Repeatable bool
 	// ContentType of Body; application/json where empty.
 	ContentType string
+	// Patience is how long a node may take to answer, where that is longer than usual.
+	Patience time.Duration
 }
 
 // Answer is what comes with the body of an answer.
@@ -116,27 +118,20 @@ func (c *Client) attempt(ctx context.Context, address *url.URL, r *Request, body
 	if len(r.Query) > 0 {
 		target += "?" + r.Query.Encode()
 	}
+	ctx, cancel := context.WithTimeout(ctx, max(attemptTimeout, r.Patience))
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, r.Method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, &answerError{fmt.Errorf("%s %s can't be asked for: %w", r.Method, r.Path, err)}
 	}
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("User-Agent", c.userAgent)
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}
 	if key != "" {
 		request.Header.Set(wire.HeaderIdempotencyKey, key)
 	}
-	if index := c.index.Load(); index > 0 {
-		request.Header.Set(wire.HeaderIndex, strconv.FormatUint(index, 10))
-	}
-	switch {
-	case r.Credentials != nil:
-		request.SetBasicAuth(url.QueryEscape(r.Credentials.ID), url.QueryEscape(r.Credentials.Secret))
-	case c.token != "":
-		request.Header.Set("Authorization", "SSWS "+c.token)
-	}
+	c.sign(request, r.Credentials)
 
 	response, err := c.http.Do(request)
 	if err != nil {
@@ -163,6 +158,20 @@ func (c *Client) attempt(ctx context.Context, address *url.URL, r *Request, body
 		Status: response.StatusCode, Header: response.Header, Address: address.String(),
 		RequestID: response.Header.Get(wire.HeaderRequestID), Next: nextCursor(response.Header),
 	}, nil
+}
+
+// sign says who asks, and what state the answer must be as new as.
+func (c *Client) sign(request *http.Request, who *Credentials) {
+	request.Header.Set("User-Agent", c.userAgent)
+	if index := c.index.Load(); index > 0 {
+		request.Header.Set(wire.HeaderIndex, strconv.FormatUint(index, 10))
+	}
+	switch {
+	case who != nil:
+		request.SetBasicAuth(url.QueryEscape(who.ID), url.QueryEscape(who.Secret))
+	case c.token != "":
+		request.Header.Set("Authorization", "SSWS "+c.token)
+	}
 }
 
 func (r *Request) encode() (body []byte, contentType string, err error) {
@@ -209,7 +218,7 @@ func (e *answerError) Unwrap() error { return e.error }
 // another reports whether another node, or the same one a little later, may well say yes.
 func (e *Error) another(repeatable bool) bool {
 	switch e.Code {
-	case identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOverloaded, identity.CodeStaleIndex:
+	case identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeDraining:
 		return true // refused before anything was done
 	case identity.CodeOutcomeUnknown:
 		return repeatable

@@ -74,20 +74,21 @@ func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
 }
 
 // write sends a replicated write; query and body may be nil.
-func write[T any](ctx context.Context, c *Client, method, path string, query url.Values, body any) (*T, error) {
+func write[T any](ctx context.Context, c *Client, method, path string, query url.Values, body any, options ...Option) (*T, error) {
 	out := new(T)
 	r := &Request{Method: method, Path: path, Query: query, Body: body, Write: true}
 	if method == http.MethodPatch {
 		r.ContentType = "application/merge-patch+json" // RFC 7396
 	}
-	_, err := c.Do(ctx, r, out)
+	_, err := c.Do(ctx, r.with(options), out)
 	return orNil(out, err)
 }
 
 // repeat sends a POST that does no harm twice and takes no idempotency key.
-func repeat[T any](ctx context.Context, c *Client, path string, query url.Values, body any) (*T, error) {
+func repeat[T any](ctx context.Context, c *Client, path string, query url.Values, body any, options ...Option) (*T, error) {
 	out := new(T)
-	_, err := c.Do(ctx, &Request{Method: http.MethodPost, Path: path, Query: query, Body: body, Repeatable: true}, out)
+	r := &Request{Method: http.MethodPost, Path: path, Query: query, Body: body, Repeatable: true}
+	_, err := c.Do(ctx, r.with(options), out)
 	return orNil(out, err)
 }
 
