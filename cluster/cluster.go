@@ -90,6 +90,11 @@ type Options struct {
 	InMemory   bool     // log and snapshots live in memory and die with the process
 	GossipKeys [][]byte // AES-256, the first one encrypts; empty: those last known, from peers.json
 
+	// OnDeny is called with what another member has handed to Deny, once for each message and by one goroutine at
+	// a time. The origin's signature has been checked. It may keep payload and must not modify it; while it runs,
+	// messages queue up, and beyond a bound are dropped. nil: they are only passed on.
+	OnDeny func(origin string, payload []byte)
+
 	// OnDiskStall is called, at most once, when one write to the log has taken longer than Tuning.DiskStall.
 	// A leader with a stalled disk keeps leading and hangs every write, so the owner should end the process.
 	OnDiskStall func(elapsed time.Duration)

@@ -2,15 +2,12 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
 	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,7 +17,6 @@ import (
 )
 
 const (
-	gossipKeySize = 32              // AES-256
 	rejoinAtOnce  = 8               // members contacted in one round; each may take the TCP timeout
 	gossipTimeout = 2 * time.Second // also what Stop may have to wait
 )
@@ -30,7 +26,8 @@ const (
 // live node for dead, and the other way round.
 //
 // What passes through it is encrypted with a key that all members share, so whoever holds the key can forge
-// anything: a name that is not in the roster is refused, and that is all it is trusted with.
+// anything: a name that is not in the roster is refused, and that is all it is trusted with. What denials send
+// through it bears a signature of its own.
 type gossip struct {
 	self      string
 	roster    *roster
@@ -41,8 +38,10 @@ type gossip struct {
 	logger    *slog.Logger
 	list      atomic.Pointer[memberlist.Memberlist]
 	keyring   *memberlist.Keyring
+	denials   *denials
+	delegate  memberlist.Delegate
 	kick      chan struct{}
-	rekeying  sync.Mutex
+	rekeying  sync.Mutex // serialises the ring's changes, its making among them, with those of the roster's keys
 }
 
 // bindGossip takes the address. Nothing that arrives is looked at before start.
@@ -100,7 +99,9 @@ func gossipAdvertise(configured string, transport *memberlist.NetTransport) (*ne
 	return addr, nil
 }
 
-func (g *gossip) standardLogger() *log.Logger { return log.New(&lineWriter{logger: g.logger}, "", 0) }
+func (g *gossip) standardLogger() *log.Logger {
+	return log.New(&quietWriter{to: &lineWriter{logger: g.logger}, logger: g.logger}, "", 0)
+}
 
 func (g *gossip) addr() string {
 	return net.JoinHostPort(g.advertise.IP.String(), strconv.Itoa(g.advertise.Port))
@@ -125,6 +126,7 @@ func (g *gossip) start(keys [][]byte) error {
 	config.DeadNodeReclaimTime = 30 * time.Second
 	config.Keyring = keyring
 	config.Alive = aliveDelegate{g}
+	config.Delegate = g.delegate
 	config.Logger = g.standardLogger()
 	list, err := memberlist.Create(config)
 	if err != nil {
@@ -133,6 +135,14 @@ func (g *gossip) start(keys [][]byte) error {
 	g.keyring = keyring
 	g.list.Store(list)
 	return nil
+}
+
+// carry has denies travel by this gossip.
+func (g *gossip) carry(d *denials) { g.denials, g.delegate = d, denyDelegate{d} }
+
+// send sends one datagram, which memberlist encrypts.
+func (g *gossip) send(addr string, message []byte) error {
+	return g.list.Load().SendToAddress(memberlist.Address{Addr: addr}, message)
 }
 
 // aliveDelegate refuses names that are no members. It is called from memberlist's receive loop and must not
@@ -206,32 +216,6 @@ func (g *gossip) alive() map[string]bool {
 	return alive
 }
 
-// setKeys makes the keyring hold exactly keys, the first one encrypting. The owner rotates in steps that every
-// member has applied: add, use, drop.
-func (g *gossip) setKeys(keys [][]byte) error {
-	g.rekeying.Lock()
-	defer g.rekeying.Unlock()
-	if g.list.Load() == nil {
-		return nil // start will be given them
-	}
-	for _, key := range keys {
-		if err := g.keyring.AddKey(key); err != nil {
-			return fmt.Errorf("adding a gossip key: %w", err)
-		}
-	}
-	if err := g.keyring.UseKey(keys[0]); err != nil {
-		return fmt.Errorf("using a gossip key: %w", err)
-	}
-	for _, old := range g.keyring.GetKeys() {
-		if !slices.ContainsFunc(keys, func(key []byte) bool { return string(key) == string(old) }) {
-			if err := g.keyring.RemoveKey(old); err != nil {
-				return fmt.Errorf("dropping a gossip key: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
 // stop says farewell, so that the others need not find out by probing, and releases the address.
 func (g *gossip) stop(ctx context.Context) error {
 	list := g.list.Load()
@@ -266,24 +250,4 @@ func (g *gossip) unbind() {
 	}()
 	_ = g.transport.Shutdown()
 	close(done)
-}
-
-func newGossipKey() ([]byte, error) {
-	key := make([]byte, gossipKeySize)
-	if _, err := rand.Read(key); err != nil {
-		return nil, fmt.Errorf("making a gossip key: %w", err)
-	}
-	return key, nil
-}
-
-func validGossipKeys(keys [][]byte) error {
-	if len(keys) == 0 || len(keys) > maxGossipKeys {
-		return fmt.Errorf("%d gossip keys; 1 to %d are allowed", len(keys), maxGossipKeys)
-	}
-	for _, key := range keys {
-		if len(key) != gossipKeySize {
-			return errors.New("a gossip key must have 32 bytes")
-		}
-	}
-	return nil
 }

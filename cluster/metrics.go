@@ -22,6 +22,13 @@ const (
 	proposalUnknown = "unknown"
 )
 
+// Values of the label "queue" of deny messages that were dropped. Values of "event" are in deny.go.
+const (
+	denyQueueIn    = "in"
+	denyQueueOut   = "out"
+	denyQueueRelay = "relay"
+)
+
 // metrics of one node. Every series is there from boot, so that an alert on a rate sees the first event.
 type metrics struct {
 	rejected  *prometheus.CounterVec
@@ -29,6 +36,9 @@ type metrics struct {
 	latency   prometheus.Histogram
 	stalls    prometheus.Counter
 	state     *stateCollector
+
+	denies       *prometheus.CounterVec
+	denyOverflow *prometheus.CounterVec
 
 	registerer prometheus.Registerer // nil while not registered
 }
@@ -53,12 +63,29 @@ func newMetrics(n *Node) *metrics {
 			Help: "Writes to the log that took too long.",
 		}),
 		state: newStateCollector(n),
+		denies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "deputy_cluster_deny_messages_total",
+			Help: "Deny messages of gossip, by what became of them; sent, relayed and unsent count datagrams.",
+		}, []string{"event"}),
+		denyOverflow: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "deputy_cluster_deny_overflow_total",
+			Help: "Deny messages that were dropped because a queue was full.",
+		}, []string{"queue"}),
 	}
 	for _, reason := range []string{rejectedBusy, rejectedHandshake, rejectedStranger} {
 		m.rejected.WithLabelValues(reason)
 	}
 	for _, outcome := range []string{proposalApplied, proposalRefused, proposalUnknown} {
 		m.proposals.WithLabelValues(outcome)
+	}
+	for _, event := range []string{
+		denySent, denyRelayed, denyUnsent, denyReceived, denyAccepted,
+		denyDuplicate, denyMalformed, denyStale, denyStranger, denyForged,
+	} {
+		m.denies.WithLabelValues(event)
+	}
+	for _, queue := range []string{denyQueueIn, denyQueueOut, denyQueueRelay} {
+		m.denyOverflow.WithLabelValues(queue)
 	}
 	return m
 }
@@ -81,7 +108,7 @@ func (m *metrics) register(registerer prometheus.Registerer) error {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.rejected, m.proposals, m.latency, m.stalls, m.state}
+	return []prometheus.Collector{m.rejected, m.proposals, m.latency, m.stalls, m.state, m.denies, m.denyOverflow}
 }
 
 // unregister lets another node of the same process take over the registry.

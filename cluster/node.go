@@ -116,6 +116,7 @@ func (n *Node) bind() error {
 	if n.gossip, err = bindGossip(&n.o, n.tuning, n.roster, n.o.Logger); err != nil {
 		return err
 	}
+	n.gossip.carry(newDenials(&n.o, n.roster, n.metrics, n.o.Logger, n.gossip.send))
 	listener := n.o.ClusterListener
 	if listener == nil {
 		if listener, err = net.Listen("tcp", n.o.ClusterBind); err != nil {
@@ -224,8 +225,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	keys, err := n.startingGossipKeys()
-	if err != nil {
+	if err := n.chooseGossipKeys(); err != nil {
 		return err
 	}
 	background, cancel := context.WithCancel(context.Background())
@@ -252,10 +252,13 @@ func (n *Node) start(ctx context.Context) error {
 			n.logger.Error("serving the cluster port", "error", err)
 		}
 	})
-	if err := n.gossip.start(keys); err != nil {
+	if err := n.startGossip(); err != nil {
 		return err
 	}
 	n.running.Go(func() { n.gossip.run(background) })
+	n.running.Go(func() { n.gossip.denials.hear(background) })
+	n.running.Go(func() { n.gossip.denials.speak(background) })
+	n.running.Go(func() { n.gossip.denials.passOn(background) })
 	n.running.Go(n.pilot.run)
 	n.running.Go(func() { n.keepHouse(background) })
 	n.running.Go(func() { n.findPeers(background) })
@@ -279,38 +282,6 @@ func (n *Node) raftConfig() *raft.Config {
 	c.TrailingLogs = n.tuning.TrailingLogs
 	c.ShutdownOnRemove = false // the owner stops a removed node, and can say why
 	return c
-}
-
-// startingGossipKeys are those given, else those known from the last run, else a new one: that of a cluster
-// which is about to begin, or one that the owner replaces by SetGossipKeys once the log has been replayed.
-func (n *Node) startingGossipKeys() ([][]byte, error) {
-	keys := n.o.GossipKeys
-	if len(keys) == 0 {
-		keys = n.roster.seed.Load().GossipKeys
-	}
-	if len(keys) == 0 {
-		if n.HasState() {
-			n.logger.Warn("no gossip key is known; this node counts as dead until it has replayed the log")
-		}
-		key, err := newGossipKey()
-		if err != nil {
-			return nil, err
-		}
-		keys = [][]byte{key}
-	}
-	return keys, n.roster.setGossipKeys(keys)
-}
-
-// SetGossipKeys makes this node gossip under keys, the first of which encrypts, and remember them. The owner
-// calls it when the replicated settings change.
-func (n *Node) SetGossipKeys(keys [][]byte) error {
-	if err := validGossipKeys(keys); err != nil {
-		return err
-	}
-	if err := n.gossip.setKeys(keys); err != nil {
-		return err
-	}
-	return n.roster.setGossipKeys(keys)
 }
 
 // Bootstrap makes this node the only voter of a new cluster. It fails with ErrHasState on a node that belongs
