@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/internal/privatefile"
@@ -22,7 +23,20 @@ type Signer struct {
 	kid     string
 	header  string            // the token's first segment and the dot after it
 	handles []identity.Handle // the key's handle, ready to be asked about
+	note    Note
 }
+
+// Note is what a key file tells of its key, so that it is known also after a crash.
+type Note struct {
+	Made  uint64           // log index that its node had applied when it made the key; 0: before it had any
+	Since identity.Instant // when it began to sign, by the cluster's time; 0: it has signed nothing, or nobody noted it
+}
+
+// PEM headers of a Note. A file without them has the zero Note.
+const (
+	headerMade  = "Made-At-Index"
+	headerSince = "Signs-Since" // milliseconds since the epoch
+)
 
 // signerBlock is a PEM type of Deputy's own, so that no other key (the node's identity above all, which lies
 // in the same folder) is ever taken for one that signs tokens.
@@ -53,8 +67,7 @@ func LoadOrCreateSigner(path string) (*Signer, error) {
 	if signer, err = GenerateSigner(); err != nil {
 		return nil, err
 	}
-	content := pem.EncodeToMemory(&pem.Block{Type: signerBlock, Bytes: signer.private.Seed()})
-	err = privatefile.Create(path, content)
+	err = privatefile.Create(path, signer.encode())
 	if errors.Is(err, fs.ErrExist) {
 		return loadSigner(path)
 	}
@@ -62,6 +75,42 @@ func LoadOrCreateSigner(path string) (*Signer, error) {
 		return nil, fmt.Errorf("storing the token key %s: %w", path, err)
 	}
 	return signer, nil
+}
+
+// LoadSigner reads the key at path, under the rules of LoadOrCreateSigner. Where there is none the error wraps
+// fs.ErrNotExist.
+func LoadSigner(path string) (*Signer, error) { return loadSigner(path) }
+
+// Store writes the key with a note to path, in place of whatever is there, durably and with mode 0600. It returns
+// the signer that bears the note; the receiver stays as it is.
+func (s *Signer) Store(path string, n Note) (*Signer, error) {
+	noted := *s
+	noted.note = n
+	if err := privatefile.Replace(path, noted.encode()); err != nil {
+		return nil, fmt.Errorf("storing the token key %s: %w", path, err)
+	}
+	return &noted, nil
+}
+
+func (s *Signer) encode() []byte {
+	block := &pem.Block{Type: signerBlock, Bytes: s.private.Seed()}
+	if s.note != (Note{}) {
+		block.Headers = map[string]string{
+			headerMade:  strconv.FormatUint(s.note.Made, 10),
+			headerSince: strconv.FormatInt(int64(s.note.Since), 10),
+		}
+	}
+	return pem.EncodeToMemory(block)
+}
+
+// parseNote reads the headers of a key file: both or none.
+func parseNote(headers map[string]string) (n Note, ok bool) {
+	if len(headers) == 0 {
+		return n, true
+	}
+	made, err := strconv.ParseUint(headers[headerMade], 10, 64)
+	since, sinceErr := strconv.ParseInt(headers[headerSince], 10, 64)
+	return Note{Made: made, Since: identity.Instant(since)}, err == nil && sinceErr == nil && since >= 0 && len(headers) == 2
 }
 
 func loadSigner(path string) (*Signer, error) {
@@ -81,13 +130,27 @@ func loadSigner(path string) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the token key %s: %w", path, err)
 	}
-	block, rest := pem.Decode(content)
-	if block == nil || block.Type != signerBlock || len(block.Headers) != 0 || len(block.Bytes) != ed25519.SeedSize || len(rest) != 0 {
+	signer, ok := decodeSigner(content)
+	if !ok {
 		return nil, fmt.Errorf("token key %s is damaged or is another kind of file: it must be one PEM block %q of %d bytes; "+
 			"bring back the right file, or move this one away and start again: the node makes a new key, "+
 			"and tokens of the old one stay good", path, signerBlock, ed25519.SeedSize)
 	}
-	return newSigner(ed25519.NewKeyFromSeed(block.Bytes)), nil
+	return signer, nil
+}
+
+func decodeSigner(content []byte) (*Signer, bool) {
+	block, rest := pem.Decode(content)
+	if block == nil || block.Type != signerBlock || len(block.Bytes) != ed25519.SeedSize || len(rest) != 0 {
+		return nil, false
+	}
+	note, ok := parseNote(block.Headers)
+	if !ok {
+		return nil, false
+	}
+	signer := newSigner(ed25519.NewKeyFromSeed(block.Bytes))
+	signer.note = note
+	return signer, true
 }
 
 func readFile(path string) ([]byte, error) {
@@ -112,6 +175,9 @@ func newSigner(private ed25519.PrivateKey) *Signer {
 
 // KID is the key's thumbprint (RFC 7638), which names it in tokens, in the JWKS and in its handle.
 func (s *Signer) KID() string { return s.kid }
+
+// Note is what the key's file tells of it.
+func (s *Signer) Note() Note { return s.note }
 
 // Public returns the half that verifies.
 func (s *Signer) Public() ed25519.PublicKey { return s.private.Public().(ed25519.PublicKey) }

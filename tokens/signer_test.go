@@ -33,6 +33,36 @@ func TestSignerIsMadeOnceAndKept(t *testing.T) {
 	require.Len(t, entries, 1, "no draft is left behind")
 }
 
+func TestSignerKeepsItsNoteWithTheKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token.key")
+	first, err := LoadOrCreateSigner(path)
+	require.NoError(t, err)
+	require.Zero(t, first.Note())
+	next, err := GenerateSigner()
+	require.NoError(t, err)
+	note := Note{Made: 1 << 63, Since: noon}
+
+	stored, err := next.Store(path, note)
+
+	require.NoError(t, err)
+	require.Equal(t, note, stored.Note())
+	require.Zero(t, next.Note(), "a signer that others hold stays as it is")
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	loaded, err := LoadSigner(path)
+	require.NoError(t, err)
+	require.Equal(t, stored, loaded)
+	require.NotEqual(t, first.KID(), loaded.KID())
+}
+
+func TestLoadingASignerMakesNone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token.key.next")
+	_, err := LoadSigner(path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoFileExists(t, path)
+}
+
 func TestSignerIsTheSameForAllWhoMakeItAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.key")
 	kids := make([]string, 8)
@@ -78,6 +108,10 @@ func TestSignerRefusesADamagedOrForeignFileAndKeepsIt(t *testing.T) {
 		"a node's identity":      block("PRIVATE KEY", 48, nil),
 		"a key of another size":  block(signerBlock, 64, nil),
 		"with headers":           block(signerBlock, 32, map[string]string{"DEK-Info": "AES"}),
+		"with half a note":       block(signerBlock, 32, map[string]string{"Made-At-Index": "7"}),
+		"with a note and more":   block(signerBlock, 32, map[string]string{"Made-At-Index": "7", "Signs-Since": "1", "X": "y"}),
+		"with a negative index":  block(signerBlock, 32, map[string]string{"Made-At-Index": "-7", "Signs-Since": "1"}),
+		"with a negative time":   block(signerBlock, 32, map[string]string{"Made-At-Index": "7", "Signs-Since": "-1"}),
 		"megabytes of something": string(make([]byte, 2<<20)),
 	} {
 		t.Run(name, func(t *testing.T) {
