@@ -240,9 +240,9 @@ func (n *Node) start(ctx context.Context) error {
 		Timeout:               10 * time.Second,
 		Logger:                logger,
 	})
-	r, err := raft.NewRaft(n.raftConfig(), n.o.FSM, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
+	r, err := n.openRaft()
 	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
+		return err
 	}
 	n.raft.Store(r)
 	n.pilot = newPilot(background, n, r)
