@@ -191,6 +191,7 @@ type tally struct {
 	mu     sync.Mutex
 	counts [strange + 1]int
 	wrong  []answer
+	slow   answer // the one that took longest
 }
 
 // add takes in an answer that must not be a yes.
@@ -198,6 +199,9 @@ func (c *tally) add(got answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts[got.verdict]++
+	if got.ended.Sub(got.began) > c.slow.ended.Sub(c.slow.began) {
+		c.slow = got
+	}
 	if got.verdict == accepted || got.verdict == strange {
 		c.wrong = append(c.wrong, got)
 	}

@@ -35,11 +35,11 @@ func TestIsolatedNodeFallsSilent(t *testing.T) {
 			victim.launch(t)
 			for time.Since(cut) < lease+isolationMargin+time.Second {
 				for _, question := range s.questions() {
-					stale.add(question(within(t, requestWait), a))
+					stale.add(question(within(t, 2*time.Second), a))
 				}
 				pass(askPause)
 			}
-			t.Logf("round %d: %s restarted while cut off; so far %s", round, victim.id, &stale)
+			t.Logf("round %d: %s restarted while cut off; so far %s; slowest: %s", round, victim.id, &stale, stale.slow)
 		} else {
 			last := lastWord(t, a, s, lease, func() { w.set(t, victim, cutOff) })
 			silences.add(last)

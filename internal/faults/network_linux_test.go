@@ -51,7 +51,10 @@ func (w *network) place(t *testing.T, n *node) {
 	require.Less(t, w.hosts, maxHosts, "the subnet is full")
 	w.hosts++
 	ns, port, ip := netnsPrefix+n.id, fmt.Sprintf("v%d", w.hosts), fmt.Sprintf("10.99.0.%d", firstHost+w.hosts)
-	t.Cleanup(func() { require.NoError(t, sh("ip", "netns", "del", ns)) })
+	t.Cleanup(func() {
+		require.NoError(t, sh("ip", "link", "del", port)) // goes with its namespace too, but only some time later
+		require.NoError(t, sh("ip", "netns", "del", ns))
+	})
 	for _, line := range []string{
 		"ip netns add " + ns,
 		"ip link add " + port + " type veth peer name eth0 netns " + ns,
