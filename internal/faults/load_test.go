@@ -151,7 +151,8 @@ func mayPass(err error) bool {
 		return true
 	}
 	switch identity.CodeOf(err) {
-	case identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOutcomeUnknown, identity.CodeOverloaded, identity.CodeStaleIndex:
+	case identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOutcomeUnknown, identity.CodeOverloaded, identity.CodeStaleIndex,
+		identity.CodeDiskFull:
 		return true
 	}
 	return false

@@ -36,6 +36,7 @@ type node struct {
 	gossip  string
 	ops     string
 	prefix  []string // put in front of the command line, to start it in a namespace
+	keys    string   // further keys of its file
 
 	process *process // nil while it is down
 }
@@ -50,8 +51,8 @@ type process struct {
 func newNode(t *testing.T, on ground, id, dir string) *node {
 	t.Helper()
 	n := &node{id: id, dir: filepath.Join(dir, id)}
-	on.place(t, n)
 	require.NoError(t, os.MkdirAll(n.dir, 0o700))
+	on.place(t, n)
 	t.Cleanup(func() { n.bury(t) })
 	return n
 }
@@ -59,12 +60,13 @@ func newNode(t *testing.T, on ground, id, dir string) *node {
 // configure writes the node's file; extra holds the keys that make it come into being.
 func (n *node) configure(t *testing.T, extra string) {
 	t.Helper()
-	text := fmt.Sprintf("node_id: %s\ndata_dir: %s\npublic: {listen: %s}\ncluster: {listen: %s}\ngossip: {listen: %s}\nops: {listen: %s}\nlog: {level: info, format: text}\n%s\n",
-		n.id, filepath.Join(n.dir, "data"), n.public, n.cluster, n.gossip, n.ops, extra)
+	text := fmt.Sprintf("node_id: %s\ndata_dir: %s\npublic: {listen: %s}\ncluster: {listen: %s}\ngossip: {listen: %s}\nops: {listen: %s}\nlog: {level: info, format: text}\n%s\n%s\n",
+		n.id, n.data(), n.public, n.cluster, n.gossip, n.ops, n.keys, extra)
 	require.NoError(t, os.WriteFile(n.configFile(), []byte(text), 0o600))
 }
 
 func (n *node) configFile() string { return filepath.Join(n.dir, "deputy.yaml") }
+func (n *node) data() string       { return filepath.Join(n.dir, "data") }
 func (n *node) logFile() string    { return filepath.Join(n.dir, "log") }
 func (n *node) url() string        { return "http://" + n.public }
 
