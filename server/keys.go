@@ -54,37 +54,6 @@ func (k *keyrings) Keyring() *tokens.Keyring {
 // publishWait bounds how long a node waits for the others to apply its key before it tries again.
 const publishWait = 10 * time.Second
 
-// publishKey commits the public half of this node's token key, waits until every live member has applied it,
-// and only then lets the key sign: nobody is asked about a token whose key it has not heard of.
-func (s *Server) publishKey(ctx context.Context) error {
-	return s.until(ctx, "publishing the token key", func(ctx context.Context) error {
-		index := s.fsm.View().Index()
-		if !s.keys.Keyring().Has(s.signer.KID()) {
-			body, err := json.Marshal(s.signer.SigningKey(s.config.NodeID, identity.InstantOf(s.clock())))
-			if err != nil {
-				return fmt.Errorf("encoding the token key: %w", err)
-			}
-			answer, err := s.node.CallLeader(ctx, methodPublishKey, body)
-			if err != nil {
-				return err
-			}
-			if err := json.Unmarshal(answer, &index); err != nil {
-				return fmt.Errorf("reading the index of the token key: %w", err)
-			}
-		}
-		if err := s.fsm.WaitApplied(ctx, index); err != nil {
-			return fmt.Errorf("applying the token key: %w", err)
-		}
-		if err := s.awaitMembers(ctx, index); err != nil {
-			return err
-		}
-		s.minter.SetSigner(s.signer)
-		s.keyInUse.Store(true)
-		s.logger.Info("token key in use", "kid", s.signer.KID(), "index", index)
-		return nil
-	})
-}
-
 // awaitMembers returns once every node that may speak has applied index. A member that can't be asked may still
 // hold a lease from before: then that much time has to pass as well. One that is in the table but no longer in
 // the Raft configuration is half removed and will never apply anything.
@@ -103,7 +72,8 @@ func (s *Server) awaitMembers(ctx context.Context, index uint64) error {
 	if !silent && len(missing) == 0 {
 		return nil
 	}
-	rest := s.leaseDuration() + leaseDrift - (cluster.BootTime() - began)
+	bound := s.fsm.View().LeaseBound()
+	rest := bound + cluster.LeaseDrift(bound) - (cluster.BootTime() - began)
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -112,10 +82,7 @@ func (s *Server) awaitMembers(ctx context.Context, index uint64) error {
 	}
 }
 
-// leaseDrift allows for two boot clocks running at different rates during one lease.
-const leaseDrift = 100 * time.Millisecond
-
-// servePublishKey is the leader's side of publishKey. A member can only publish keys in its own name.
+// servePublishKey is the leader's side of tokenKeys.publish. A member can only publish keys in its own name.
 func (s *Server) servePublishKey(ctx context.Context, from cluster.Member, body []byte) ([]byte, error) {
 	var key identity.SigningKey
 	if err := json.Unmarshal(body, &key); err != nil {
@@ -125,6 +92,23 @@ func (s *Server) servePublishKey(ctx context.Context, from cluster.Member, body 
 		return nil, errors.New("a node publishes no key but its own")
 	}
 	result, err := s.proposer.commit(ctx, from.ID, fsm.PublishKey{Key: key})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(result.Index)
+}
+
+// serveRetireKey is the leader's side of tokenKeys.retire. A member can only retire keys of its own: others it
+// would silence.
+func (s *Server) serveRetireKey(ctx context.Context, from cluster.Member, body []byte) ([]byte, error) {
+	key, ok := s.fsm.View().SigningKey(string(body))
+	if !ok {
+		return nil, fmt.Errorf("there is no signing key %.64q here", body)
+	}
+	if key.Node != from.ID {
+		return nil, errors.New("a node retires no key but its own")
+	}
+	result, err := s.proposer.commit(ctx, from.ID, fsm.RetireKey{KID: key.KID})
 	if err != nil {
 		return nil, err
 	}

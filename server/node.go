@@ -158,7 +158,7 @@ func (s *Server) ready() error {
 	if err := s.lease.Check(); err != nil {
 		return err
 	}
-	if !s.keyInUse.Load() {
+	if !s.tokenKeys.inUse.Load() {
 		return identity.Errorf(identity.CodeNotFresh, "the token key is not in use yet: not every member has applied it")
 	}
 	if m, ok := s.fsm.View().Member(s.config.NodeID); ok && !m.Draining.IsZero() {

@@ -19,6 +19,7 @@ const (
 	methodJoin       = "join"        // a joiner's request, passed on to the leader
 	methodTick       = "tick"        // a lease round
 	methodPublishKey = "publish-key" // a node's token key, before its first use
+	methodRetireKey  = "retire-key"  // a node's token key, after its last use
 	methodReadmit    = "readmit"     // a node's changed addresses
 	methodDeny       = "deny"        // handles that are revoked, and perhaps not yet committed
 	methodSettle     = "settle"      // a revocation that a node has kept while there was no majority

@@ -43,6 +43,10 @@ type Options struct {
 
 	LeaseRenewal time.Duration // zero: once a second
 
+	// RecoverQuorum makes this node the only one of its cluster before it starts, where the others are lost for
+	// good; see docs/operations.md for what that risks.
+	RecoverQuorum bool
+
 	FreeBytes func(path string) (uint64, error) // of a file system; nil: as the kernel says
 }
 
@@ -55,8 +59,8 @@ type Server struct {
 	clock    func() time.Time
 	version  string
 
-	nodeKey cluster.NodeKey
-	signer  *tokens.Signer
+	nodeKey   cluster.NodeKey
+	tokenKeys *tokenKeys
 
 	fsm      *fsm.FSM
 	node     *cluster.Node
@@ -75,13 +79,13 @@ type Server struct {
 
 	gossip   gossipKeys
 	rekeying gossipRotation
+	restores restores
 
 	public     net.Listener
 	ops        net.Listener
 	httpServer httpServer
 	opsHTTP    *http.Server
 
-	keyInUse   atomic.Bool // the token key signs: every live member has applied its public half
 	rootToken  atomic.Pointer[string]
 	running    *errgroup.Group
 	background context.Context // of everything that runs; its cause says why it ended
@@ -138,6 +142,11 @@ func New(o Options) (_ *Server, err error) {
 	if err := s.openDisk(o.FreeBytes); err != nil {
 		return nil, err
 	}
+	if o.RecoverQuorum {
+		if err := s.recoverQuorum(o); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
@@ -152,8 +161,10 @@ func (s *Server) openData() (err error) {
 	if s.nodeKey, err = cluster.LoadOrCreateNodeKey(s.config.path("node.key")); err != nil {
 		return err
 	}
-	s.signer, err = tokens.LoadOrCreateSigner(s.config.path("token.key"))
-	return err
+	if err := s.dropSpools(); err != nil {
+		return err
+	}
+	return s.openKeys()
 }
 
 func (s *Server) listen() (err error) {
@@ -249,6 +260,7 @@ func (s *Server) handlers() {
 	s.node.Handle(methodJoin, s.serveAdmit)
 	s.node.Handle(methodReadmit, s.serveReadmit)
 	s.node.Handle(methodPublishKey, s.servePublishKey)
+	s.node.Handle(methodRetireKey, s.serveRetireKey)
 	s.node.Handle(methodTick, s.serveTick)
 	s.node.Handle(methodDeny, s.denials.serveDeny)
 	s.node.Handle(methodSettle, s.serveSettle)
@@ -274,6 +286,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
+	if err := s.endRecovery(ctx); err != nil {
+		return err
+	}
 	s.running.Go(func() error { return s.lease.Run(s.background) })
 	s.running.Go(func() error { return s.denials.run(s.background) })
 	s.running.Go(func() error { return s.pending.run(s.background) })
@@ -287,6 +302,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
+	s.running.Go(func() error { return s.rotateKeys(s.background) })
 	s.logger.Info("serving", "public", s.PublicAddr(), "cluster", s.ClusterAddr(), "gossip", s.GossipAddr(), "ops", s.OpsAddr())
 	return nil
 }
@@ -335,7 +351,7 @@ func (s *Server) settle(ctx context.Context) error {
 	if err := s.adoptGossipKeys(); err != nil {
 		return err
 	}
-	return s.publishKey(ctx)
+	return s.beginSigning(ctx)
 }
 
 // diskStalled ends the node: one that leads with a stuck disk is worse than none.
