@@ -19,10 +19,14 @@ LONG_FUZZ    ?= 20m
 LONG_ROUNDS  ?= 300
 LONG_RACE    ?= 50
 
+# Whole clusters in virtual time under seeded faults.
+SIM_SCHEDULES ?= 10000
+SIM_SEED      ?= $(shell date +%s)
+
 # Packages whose promise is about several goroutines or several nodes at once.
 CONCURRENT := ./revocation/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
 
-.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults long clean help
+.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults sim mutants long clean help
 
 build: ## build ./bin/deputy
 	$(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/deputy
@@ -70,6 +74,12 @@ check: lint test ## what a change must pass
 
 faults: ## kill -9 of real nodes under load, joins, restarts (FAULT_ROUNDS=20)
 	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 30m -v -run . ./internal/faults/
+
+sim: ## SIM_SCHEDULES (10000) clusters in virtual time under faults from SIM_SEED on, and one line of figures
+	@cd internal/sim && DEPUTY_SIM_SCHEDULES=$(SIM_SCHEDULES) DEPUTY_SIM_SEED=$(SIM_SEED) $(GO) test -count=1 -timeout 12h -run TestPromisesHoldUnderFaults
+
+mutants: ## ten safety rules broken on purpose, each of which the tests must notice
+	@cd internal/mutants && DEPUTY_MUTANTS=1 $(GO) test -count=1 -timeout 2h -run TestEveryMutantIsCaught
 
 long: ## hours: faults (LONG_ROUNDS), races (LONG_RACE), fuzzing (LONG_FUZZ), scale
 	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(LONG_ROUNDS) $(GO) test -count=1 -timeout 12h -v ./internal/faults/

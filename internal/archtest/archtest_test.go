@@ -49,7 +49,7 @@ func TestPlantedViolationIsCaught(t *testing.T) {
 		"mint in a replayed log":           {"fsm/x.go", `import _ "` + own + `tokens"`, []string{"no side effect"}},
 		"server from a handler":            {"api/x.go", `import _ "` + own + `server"`, []string{"close the circle"}},
 		"wire is a room of its own":        {"api/wire/x.go", `import _ "` + own + `api"`, []string{"api/wire may import identity"}},
-		"raft in a client":                 {"client/x.go", `import _ "github.com/hashicorp/raft"`, []string{"github.com/hashicorp/raft is for cluster, fsm, bench and for tests", "client imports the standard library only"}},
+		"raft in a client":                 {"client/x.go", `import _ "github.com/hashicorp/raft"`, []string{"github.com/hashicorp/raft is for cluster, fsm, bench, internal/sim and for tests", "client imports the standard library only"}},
 		"jwx in a test elsewhere":          {"api/x_test.go", `import _ "github.com/lestrrat-go/jwx/v2/jws"`, []string{"(a test)", "is for tokens only"}},
 		"a version below a path":           {"api/x.go", `import _ "github.com/lestrrat-go/jwx/v2/jwt"`, []string{"is for tokens only"}},
 		"fasthttp in the wiring":           {"server/x.go", `import _ "github.com/valyala/fasthttp"`, []string{"is for api, proxy, bench"}},

@@ -87,6 +87,15 @@ var rooms = []room{
 		reason:    "the fault tests drive real binaries from outside, as a user would",
 	},
 	{
+		dir:       "internal/sim",
+		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster"},
+		reason:    "the laboratory wires the parts that hold the promises the way server does, without the parts that need a socket or a real clock; nothing may stand on it",
+	},
+	{
+		dir:    "internal/mutants",
+		reason: "the mutation check knows the project as text and runs it as a command: were it to import a part, a broken part would break the check",
+	},
+	{
 		dir:    "internal/archtest",
 		reason: "the fences stand on nothing they fence",
 	},
@@ -124,9 +133,9 @@ var restrictions = []restricted{
 	},
 	{
 		path:      "github.com/hashicorp/raft",
-		rooms:     []string{"cluster", "fsm", "bench"},
+		rooms:     []string{"cluster", "fsm", "bench", "internal/sim"},
 		alsoTests: true,
-		reason:    "others that hold raft types would decide by them, such as by LastContact, which proves nothing (bench and tests feed a state machine without a cluster)",
+		reason:    "others that hold raft types would decide by them, such as by LastContact, which proves nothing (bench and tests feed a state machine without a cluster; the laboratory gives raft a network and disks that fail)",
 	},
 	{
 		path:   "github.com/hashicorp/raft-boltdb",

@@ -1,0 +1,536 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/fsm"
+	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/revocation"
+	"github.com/deputy-id/deputy/tokens"
+)
+
+// machine is what a node has beyond the life of one process: a name, a disk, clocks, and the key it signs with.
+type machine struct {
+	id     string
+	disk   *disk
+	clock  *clock
+	signer *tokens.Signer
+
+	mu   sync.Mutex
+	node *node // nil while it is down
+}
+
+func (m *machine) running() *node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+// node is one process: the parts that package server wires, wired the same way.
+type node struct {
+	*machine
+	lab       *lab
+	port      *port
+	transport *transport
+	raft      *raft.Raft
+
+	revoked  *revocation.Set
+	fsm      *fsm.FSM
+	keys     keyring
+	engine   *policy.Engine
+	minter   *tokens.Minter
+	verifier *tokens.Verifier
+	guard    *clockGuard
+	lease    *cluster.Lease
+	ticks    *cluster.Ticks
+	grants   *cluster.Grants
+	fences   *cluster.Fences
+	denials  denials
+
+	settled  atomic.Uint64
+	settling atomic.Bool
+	up       chan struct{} // closed once raft runs: until then nobody is listened to
+
+	proposing sync.RWMutex // held while a command is handed to raft, and alone by the end
+	proposals sync.WaitGroup
+}
+
+// What a node answers to another one; of the callers' errors only these are told apart.
+var (
+	errNotLeading = errors.New("this node does not lead")
+	errUnknown    = errors.New("the outcome is unknown")
+)
+
+// cachedTokens is enough for all tokens of a schedule.
+const cachedTokens = 512
+
+// start runs a new process on a machine.
+func (l *lab) start(m *machine) (*node, error) {
+	n := &node{machine: m, lab: l, transport: newTransport(), revoked: revocation.NewSet(), engine: policy.NewEngine(), up: make(chan struct{})}
+	discard := slog.New(slog.DiscardHandler)
+	n.fsm = fsm.New(fsm.Options{
+		Revocations: n.revoked, Logger: discard,
+		Halt: func(err error) { l.ledger.broken("%s: the state machine halted: %v", m.id, err) },
+	})
+	n.guard = &clockGuard{fsm: n.fsm, clock: m.clock}
+	n.grants = cluster.NewGrants(m.clock.boot)
+	n.fences = n.newFences()
+	n.ticks = cluster.NewTicks(n.tick)
+	n.lease = cluster.NewLease(n.leaseOptions())
+	n.denials = denials{node: n, said: make(map[*said]struct{})}
+	if err := n.newTokens(); err != nil {
+		return nil, err
+	}
+	n.port = l.net.open(m.id, n.serve)
+	n.transport.port = n.port
+	r, err := raft.NewRaft(l.raftConfig(m.id), n.fsm, m.disk, m.disk, m.disk, n.transport)
+	if err != nil {
+		n.port.close()
+		return nil, fmt.Errorf("starting raft at %s: %w", m.id, err)
+	}
+	n.raft = r
+	close(n.up)
+	m.mu.Lock()
+	m.node = n
+	m.mu.Unlock()
+	go func() { _ = n.lease.Run(n.port.ctx) }()
+	go n.denials.run(n.port.ctx)
+	go n.announceKey(n.port.ctx)
+	return n, nil
+}
+
+// newTokens mirrors the second half of server.Server.wire.
+func (n *node) newTokens() (err error) {
+	issuer := func() string { return n.fsm.View().Settings().Issuer }
+	cache := tokens.NewCache(cachedTokens)
+	if n.minter, err = tokens.NewMinter(tokens.MinterOptions{Issuer: issuer, Checker: n.revoked, Cache: cache}); err != nil {
+		return err
+	}
+	n.verifier, err = tokens.NewVerifier(tokens.VerifierOptions{
+		Keys: func() *tokens.Keyring { return n.keys.of(n.fsm.View()) }, Checker: n.revoked, Issuer: issuer, Cache: cache,
+		Now: func() identity.Instant { return identity.InstantOf(n.clock.wall()) },
+	})
+	return err
+}
+
+// endOnce takes the process away, as kill -9 does: from now on nobody hears of it. What runs of it ends meanwhile.
+// It reports false where somebody else has done so before.
+func (n *node) endOnce() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.machine.node != n {
+		return false
+	}
+	n.machine.node = nil
+	n.machine.disk = n.machine.disk.crash()
+	n.proposing.Lock()
+	n.port.close()
+	n.proposing.Unlock()
+	go func() {
+		// Raft forgets the commands in its queue when it shuts down. It answers them before, as it loses its leadership
+		// off the network.
+		n.proposals.Wait()
+		n.raft.Shutdown()
+	}()
+	return true
+}
+
+// alive reports whether the process has not ended: what a dead one says reaches nobody.
+func (n *node) alive() bool { return n.port.ctx.Err() == nil }
+
+// raftConfig mirrors cluster.Node.raftConfig, with times that let a schedule see some elections and snapshots.
+func (l *lab) raftConfig(id string) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(id)
+	c.Logger = hclog.NewNullLogger()
+	c.ProtocolVersion = 3
+	c.PreVoteDisabled = false
+	c.BatchApplyCh = true
+	c.MaxAppendEntries = 64
+	c.HeartbeatTimeout = l.tuning.election
+	c.ElectionTimeout = l.tuning.election
+	c.LeaderLeaseTimeout = l.tuning.election / 2
+	c.CommitTimeout = l.tuning.commit
+	c.SnapshotThreshold = l.tuning.snapshotEvery
+	c.SnapshotInterval = l.tuning.snapshotLook
+	c.TrailingLogs = l.tuning.trailing
+	c.ShutdownOnRemove = false
+	return c
+}
+
+// The requests between nodes.
+type (
+	tickRequest  struct{}
+	fenceRequest struct {
+		index   uint64
+		entries []revocation.Entry
+		state   bool
+	}
+	denyRequest struct{ handles []identity.Handle }
+	// writeRequest is server.Server.ServeForwarded: the leader commits, and raises a fence where one is asked for.
+	writeRequest struct {
+		command fsm.Command
+		fence   bool
+		state   bool
+	}
+	writeAnswer struct {
+		result fsm.Result
+		fenced bool
+	}
+)
+
+// serve mirrors server.Server.handlers.
+func (n *node) serve(ctx context.Context, from string, request any) (any, error) {
+	select {
+	case <-n.up:
+	default:
+		return nil, errRefused
+	}
+	switch r := request.(type) {
+	case raftCall:
+		return n.transport.serve(r)
+	case tickRequest:
+		return n.serveTick(ctx, from)
+	case fenceRequest:
+		return nil, n.serveFence(ctx, r)
+	case denyRequest:
+		n.denials.add(r.handles)
+		return nil, nil
+	case writeRequest:
+		return n.serveWrite(ctx, r)
+	}
+	return nil, fmt.Errorf("BUG: a request of type %T", request)
+}
+
+// leadsIn mirrors cluster.Node.LeadsIn.
+func (n *node) leadsIn() (term uint64, ok bool) {
+	term = n.raft.CurrentTerm()
+	return term, n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
+}
+
+// leads mirrors server.proposer.IsLeader and settle.
+func (n *node) leads() bool {
+	term, leads := n.leadsIn()
+	if !leads {
+		return false
+	}
+	if n.settled.Load() == term {
+		return true
+	}
+	if n.settling.CompareAndSwap(false, true) {
+		go func() {
+			defer n.settling.Store(false)
+			if n.raft.Barrier(5*time.Second).Error() != nil {
+				return
+			}
+			if now, leads := n.leadsIn(); leads && now == term {
+				n.grants.Lead(term)
+				n.settled.Store(term)
+				n.lab.ledger.ledBy(n.id, term)
+			}
+		}()
+	}
+	return false
+}
+
+// callLeader mirrors cluster.Node.CallLeader.
+func (n *node) callLeader(ctx context.Context, request any) (any, error) {
+	_, leader := n.raft.LeaderWithID()
+	if leader == "" {
+		return nil, errNotLeading
+	}
+	return n.port.call(ctx, string(leader), request)
+}
+
+// propose mirrors server.proposer.Propose and cluster.Node.propose. The command's time is stamped here.
+func (n *node) propose(ctx context.Context, c fsm.Command) (fsm.Result, error) {
+	if n.raft.State() != raft.Leader {
+		return fsm.Result{}, errNotLeading
+	}
+	var err error
+	if c.Time, err = n.guard.stamp(); err != nil {
+		return fsm.Result{}, err
+	}
+	encoded, err := fsm.Encode(c)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	future, ok := n.hand(encoded)
+	if !ok {
+		return fsm.Result{}, errClosed
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer n.proposals.Done()
+		done <- future.Error()
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return fsm.Result{}, errUnknown
+	}
+	switch {
+	case err == nil:
+		return future.Response().(fsm.Result), nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fsm.Result{}, errNotLeading
+	}
+	return fsm.Result{}, errUnknown
+}
+
+// hand gives a command to raft, unless the process has ended.
+func (n *node) hand(command []byte) (raft.ApplyFuture, bool) {
+	n.proposing.RLock()
+	defer n.proposing.RUnlock()
+	if !n.alive() {
+		return nil, false
+	}
+	n.proposals.Add(1)
+	return n.raft.Apply(command, time.Second), true
+}
+
+// commit mirrors server.proposer.commit.
+func (n *node) commit(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	r, err := n.propose(ctx, fsm.Command{ID: n.lab.commandID(), By: n.id, Body: body})
+	if err == nil && r.Err != nil {
+		err = r.Err
+	}
+	return r, err
+}
+
+// tick is what the ticks of a leader propose. Between the commit and its being noticed the process may be
+// scheduled away for a while.
+func (n *node) tick(ctx context.Context) (uint64, error) {
+	r, err := n.commit(ctx, fsm.Tick{})
+	if n.lab.over.Err() == nil && n.lab.random.chance(n.lab.tuning.stalls) {
+		time.Sleep(n.lab.random.between(50*time.Millisecond, 700*time.Millisecond))
+	}
+	return r.Index, err
+}
+
+// serveTick mirrors server.Server.serveTick.
+func (n *node) serveTick(ctx context.Context, from string) (any, error) {
+	term, leads := n.leadsIn()
+	if !leads || !n.leads() {
+		return nil, cluster.ErrNotLeader
+	}
+	if !n.isMember(from) {
+		return nil, errors.New("not a member")
+	}
+	if err := n.grants.Asked(term, from); err != nil {
+		return nil, err
+	}
+	return n.ticks.Commit(ctx)
+}
+
+func (n *node) isMember(id string) bool {
+	m, ok := n.fsm.View().Member(id)
+	return ok && m.Removed.IsZero()
+}
+
+// leaseOptions mirrors server.Server.leaseOptions.
+func (n *node) leaseOptions() cluster.LeaseOptions {
+	return cluster.LeaseOptions{
+		Ask: func(ctx context.Context) (uint64, error) {
+			answer, err := n.callLeader(ctx, tickRequest{})
+			if err != nil {
+				return 0, err
+			}
+			return answer.(uint64), nil
+		},
+		WaitApplied: n.fsm.WaitApplied,
+		Applied:     n.fsm.Applied,
+		Member: func() bool {
+			view := n.fsm.View()
+			m, ok := view.Member(n.id)
+			return len(view.Members()) == 0 || (ok && m.Removed.IsZero() && m.Barred.IsZero())
+		},
+		CheckClock: n.guard.agree,
+		Duration: func() time.Duration {
+			return time.Duration(n.fsm.View().Settings().LeaseMillis) * time.Millisecond
+		},
+		Now: n.clock.boot,
+	}
+}
+
+// newFences mirrors server.Server.newFences.
+func (n *node) newFences() *cluster.Fences {
+	return cluster.NewFences(cluster.FenceOptions{
+		Self: n.id,
+		Members: func() []string {
+			var ids []string
+			for _, m := range n.fsm.View().Members() {
+				ids = append(ids, m.ID)
+			}
+			return ids
+		},
+		Send: func(ctx context.Context, member string, _ uint64, payload []byte) error {
+			request, err := n.lab.payload(payload)
+			if err != nil {
+				return err
+			}
+			_, err = n.port.call(ctx, member, request)
+			return err
+		},
+		Latest: func(member string) (time.Duration, bool) {
+			term, leads := n.leadsIn()
+			if !leads {
+				return 0, false
+			}
+			return n.grants.LatestIn(term, member)
+		},
+		Bound: func() time.Duration { return n.fsm.View().LeaseBound() },
+		Now:   n.clock.boot,
+	})
+}
+
+// raise mirrors server.Server.raise.
+func (n *node) raise(ctx context.Context, f fenceRequest, members ...string) (cluster.FenceReport, error) {
+	if err := n.fsm.WaitApplied(ctx, f.index); err != nil {
+		return cluster.FenceReport{}, err
+	}
+	if !n.leads() {
+		return cluster.FenceReport{}, errNotLeading
+	}
+	payload := n.lab.post(f)
+	if len(members) > 0 {
+		return n.fences.RaiseFor(ctx, members, f.index, payload)
+	}
+	return n.fences.Raise(ctx, f.index, payload)
+}
+
+// serveFence mirrors server.Server.serveFence and yieldIfBarred.
+func (n *node) serveFence(ctx context.Context, f fenceRequest) error {
+	for _, e := range f.entries {
+		n.revoked.Add(e)
+	}
+	if !f.state && len(f.entries) > 0 {
+		return nil
+	}
+	if err := n.fsm.WaitApplied(ctx, f.index); err != nil {
+		return err
+	}
+	if m, ok := n.fsm.View().Member(n.id); ok && !m.Barred.IsZero() {
+		n.lease.Surrender()
+	}
+	return nil
+}
+
+// serveWrite mirrors the leader's half of an admin route: commit, then the fence of clusterAdmin.Fence.
+func (n *node) serveWrite(ctx context.Context, w writeRequest) (any, error) {
+	if !n.leads() {
+		return nil, errNotLeading
+	}
+	result, err := n.propose(ctx, w.command)
+	if err != nil {
+		return nil, err
+	}
+	answer := writeAnswer{result: result}
+	if result.Err != nil || !w.fence || !n.alive() {
+		return answer, nil
+	}
+	handles := handlesOf(result.Value)
+	f := fenceRequest{index: result.Index, state: w.state, entries: n.fsm.View().EntriesOf(handles)}
+	if len(f.entries) < len(handles) {
+		n.lab.ledger.broken("%s: %d of %d handles of index %d are in the set's entries after their commit", n.id, len(f.entries), len(handles), result.Index)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fenceWait)
+	defer cancel()
+	report, err := n.raise(ctx, f)
+	if err != nil || !report.Done || !n.alive() {
+		return answer, nil
+	}
+	// From here on the promise holds, whether or not the client hears of it.
+	n.lab.ledger.fenced(n.id, result.Index, handles, w.state, &report)
+	answer.fenced = true
+	return answer, nil
+}
+
+// fenceWait is how long a client waits for a fence.
+const fenceWait = 6 * time.Second
+
+func handlesOf(value any) []identity.Handle {
+	switch v := value.(type) {
+	case *fsm.AgentChange:
+		return v.Handles
+	case *fsm.PrincipalChange:
+		return v.Handles
+	case *fsm.DelegationChange:
+		return v.Handles
+	case *fsm.Revoked:
+		return v.Handles
+	}
+	return nil
+}
+
+// announceKey mirrors server.Server.publishKey: the key signs once its public half is in the log and applied here.
+func (n *node) announceKey(ctx context.Context) {
+	retry := time.NewTicker(100 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-retry.C:
+		}
+		if n.lease.Check() != nil {
+			continue
+		}
+		if n.keys.of(n.fsm.View()).Has(n.signer.KID()) {
+			n.minter.SetSigner(n.signer)
+			return
+		}
+		key := n.signer.SigningKey(n.id, identity.InstantOf(n.clock.wall()))
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		_, _ = n.callLeader(try, writeRequest{command: fsm.Command{ID: n.lab.commandID(), By: n.id, Body: fsm.PublishKey{Key: key}}})
+		cancel()
+	}
+}
+
+// keyring mirrors server.keyrings.
+type keyring struct {
+	mu       sync.Mutex
+	revision uint64
+	ring     *tokens.Keyring
+}
+
+func (k *keyring) of(view *fsm.View) *tokens.Keyring {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ring == nil || view.KeysRevision() != k.revision {
+		k.revision = view.KeysRevision()
+		k.ring, _ = tokens.NewKeyring(view.SigningKeys()) // one that can't be used is left out
+	}
+	return k.ring
+}
+
+// content is the node's snapshot, byte for byte.
+func (n *node) content() ([]byte, error) {
+	snapshot, err := n.fsm.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	var b memorySink
+	if err := snapshot.Persist(&b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+type memorySink struct{ bytes.Buffer }
+
+func (*memorySink) ID() string    { return "memory" }
+func (*memorySink) Close() error  { return nil }
+func (*memorySink) Cancel() error { return nil }
