@@ -51,7 +51,8 @@ func denies(b Body) bool {
 		return b.Status != identity.StatusActive
 	case SetPrincipalStatus:
 		return b.Status != identity.StatusActive
-	case KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, WithdrawDelegation, Revoke, DeleteAPIToken:
+	case KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, WithdrawDelegation, Revoke, DeleteAPIToken,
+		BarMember, RemoveMember, Recover:
 		return true
 	case Batch:
 		for _, item := range b.Bodies {
@@ -161,6 +162,12 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 		return value(s.rotateGossip(b))
 	case Recover:
 		return value(s.recoverWith(b))
+	case BeginRestore:
+		return nil, s.beginRestore(b)
+	case Import:
+		return value(s.importRecords(b))
+	case EndRestore:
+		return value(s.endRestore())
 	case OpenMinting:
 		return nil, s.openMinting()
 	case PublishKey:

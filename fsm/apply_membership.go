@@ -105,6 +105,10 @@ func (s *state) recoverWith(b Recover) (*identity.Member, *identity.Error) {
 }
 
 func (s *state) openMinting() *identity.Error {
+	if s.restoring != nil {
+		return identity.Errorf(identity.CodeConflict, "a restore is under way, so not all that was stopped is known yet").
+			WithHint("end it, or begin it again: deputy cluster snapshot restore FILE")
+	}
 	s.closed = ""
 	return nil
 }

@@ -37,7 +37,7 @@ func (s *state) revoke(b Revoke) (*Revoked, *identity.Error) {
 		s.generation = max(s.generation, generationOf(h))
 		before := s.isRevoked(h)
 		s.deny(b.Reason, h)
-		known := s.end(string(h))
+		known := s.end(string(h), b.Replay)
 		result.Known = result.Known && (known || before)
 	}
 	return result, nil
@@ -45,7 +45,11 @@ func (s *state) revoke(b Revoke) (*Revoked, *identity.Error) {
 
 // end ends what a handle names, so that it stays dead when the entry is forgotten: an entry lasts as long as
 // tokens do, while a delegation, a credential, an API token or a generation could be used for new tokens after that.
-func (s *state) end(h string) (known bool) {
+//
+// An agent or principal at that generation gets the next one. It is stopped altogether where the handle is replayed
+// after a restore, or is of a generation that it has yet to reach here: whoever was stopped after the backup must
+// not come back to life as what the backup has.
+func (s *state) end(h string, replay bool) (known bool) {
 	prefix, rest, _ := strings.Cut(h, "_")
 	switch prefix + "_" {
 	case identity.PrefixDelegation:
@@ -66,22 +70,33 @@ func (s *state) end(h string) (known bool) {
 		if err != nil || generation == 0 {
 			return false
 		}
-		if row.Generation == generation {
+		known = generation <= row.Generation
+		if row.Generation <= generation {
+			if (replay || !known) && row.Status == identity.StatusActive {
+				row.Status = identity.StatusSuspended
+			}
 			row.Generation = s.nextGeneration()
 			s.putAgent(row)
 		}
-		return generation <= row.Generation
+		return known
 	case "usr_":
 		id, generation := splitGeneration(rest)
 		row, err := s.principal(id)
 		if err != nil || generation == 0 {
 			return false
 		}
-		if row.Generation == generation {
+		known = generation <= row.Generation
+		if row.Generation <= generation {
+			if (replay || !known) && row.Status == identity.StatusActive {
+				row.Status = identity.StatusSuspended
+			}
 			row.Generation = s.nextGeneration()
+			if replay || !known {
+				row.killed, row.killedAt = row.Generation, s.time // and their consent is withdrawn
+			}
 			s.putPrincipal(row)
 		}
-		return generation <= row.Generation
+		return known
 	default: // a session lives in its token
 		return false
 	}

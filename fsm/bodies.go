@@ -154,6 +154,9 @@ type WithdrawDelegation struct {
 type Revoke struct {
 	Handles []identity.Handle `codec:"h"`
 	Reason  string            `codec:"re,omitempty"`
+	// Replay says that the handles were revoked in a cluster that this one was restored from: an agent or principal
+	// at that generation, or an earlier one, is suspended as well.
+	Replay bool `codec:"rp,omitempty"`
 }
 
 // CreateAPIToken adds an API token; at most MaxAPITokens. An admin takes the place of one that was revoked
@@ -220,6 +223,28 @@ type RotateGossip struct {
 // same node changes nothing that is not so already. Value: *identity.Member.
 type Recover struct {
 	Node string `codec:"n"`
+}
+
+// BeginRestore prepares a cluster that holds no agents, principals, applications and delegations for those of a
+// backup, and closes minting. Where a restore was begun and not ended it starts over, without what was imported so
+// far. Value: nil.
+type BeginRestore struct {
+	Backup BackupHeader `codec:"b"`
+}
+
+// Import adds the records of one section of a backup, as a snapshot has them. It takes all of them or none.
+// Value: *Imported.
+type Import struct {
+	Section uint8  `codec:"s"`
+	Records []byte `codec:"r"` // at most maxImport
+}
+
+// EndRestore says that all of the backup has been imported. Minting stays closed. Value: *Imported, of all.
+type EndRestore struct{}
+
+// Imported counts what came of a backup.
+type Imported struct {
+	Records int `codec:"r,omitempty"`
 }
 
 // OpenMinting ends what a recovery or a restore has closed. Value: nil.

@@ -46,6 +46,9 @@ func samples() []Command {
 		RemoveMember{ID: "n1", Reason: "old"},
 		PublishKey{identity.SigningKey{KID: "k1", Node: "n1", Alg: "EdDSA", Public: secret(5)}},
 		RetireKey{KID: "k1"},
+		BarMember{ID: "n1", Reason: "old"}, DrainMember{ID: "n1", Draining: true}, RotateKey{ID: "n1"}, RotateGossip{Keys: [][]byte{secret(6)}},
+		Recover{Node: "n1"}, BeginRestore{Backup: BackupHeader{Index: 7, Time: epoch, Generation: 9, Settings: identity.Settings{Issuer: "https://id.example"}}},
+		Import{Section: uint8(sectionAgents), Records: []byte{1}}, EndRestore{}, OpenMinting{},
 	}
 	bodies = append(bodies, Batch{Bodies: bodies[3:8]})
 	commands := make([]Command, len(bodies))
@@ -100,6 +103,8 @@ func TestReleasedNumbersKeepTheirMeaning(t *testing.T) {
 		40: "create-application", 41: "update-application", 42: "delete-application", 50: "create-delegation",
 		51: "withdraw-delegation", 60: "revoke", 70: "create-api-token", 71: "delete-api-token", 80: "create-join-token",
 		81: "admit-member", 82: "update-member", 83: "remove-member", 90: "publish-key", 91: "retire-key",
+		84: "bar-member", 85: "drain-member", 86: "rotate-key", 87: "rotate-gossip",
+		100: "recover", 101: "begin-restore", 102: "import", 103: "end-restore", 104: "open-minting",
 	}, names)
 }
 

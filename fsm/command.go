@@ -83,6 +83,9 @@ const (
 	TypePublishKey         Type = 90
 	TypeRetireKey          Type = 91
 	TypeRecover            Type = 100
+	TypeBeginRestore       Type = 101
+	TypeImport             Type = 102
+	TypeEndRestore         Type = 103
 	TypeOpenMinting        Type = 104
 )
 

@@ -68,9 +68,10 @@ type wireMeta struct {
 	NextInternal uint64            `codec:"ni"`
 	NextClient   uint64            `codec:"nc"`
 
-	Closed        string `codec:"cl,omitempty"`
-	LongerLease   longer `codec:"ll"`
-	LongerOffline longer `codec:"lo"`
+	Closed        string     `codec:"cl,omitempty"`
+	Restoring     *restoring `codec:"rs,omitempty"`
+	LongerLease   longer     `codec:"ll"`
+	LongerOffline longer     `codec:"lo"`
 }
 
 type wireAgent struct {
@@ -163,8 +164,20 @@ func (s *snapshot) write(dst io.Writer) error {
 	w.record(&wireMeta{
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
-		Closed: v.closed, LongerLease: v.longerLease, LongerOffline: v.longerOffline,
+		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease, LongerOffline: v.longerOffline,
 	})
+	v.writeModel(w)
+	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)
+	writeTable[identity.JoinToken](w, sectionJoinTokens, v.small, tableJoinTokens)
+	writeTable[identity.Member](w, sectionMembers, v.small, tableMembers)
+	writeTable[identity.SigningKey](w, sectionSigningKeys, v.small, tableKeys)
+	writeReceipts(w, sectionInternalReceipts, s.internal)
+	writeReceipts(w, sectionClientReceipts, s.clients)
+	return w.end()
+}
+
+// writeModel writes what people have made and what was stopped: the sections that a backup has, too.
+func (v *View) writeModel(w *frameWriter) {
 	writeTree(w, sectionAgents, v.agents, func(n named[*agentRow]) any {
 		return &wireAgent{&n.value.Agent, n.value.born}
 	})
@@ -177,13 +190,6 @@ func (s *snapshot) write(dst io.Writer) error {
 		return &wireBar{b.principal, b.agent, b.made, b.barred}
 	})
 	writeTree(w, sectionRevocations, v.revocations, func(r *identity.Revocation) any { return r })
-	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)
-	writeTable[identity.JoinToken](w, sectionJoinTokens, v.small, tableJoinTokens)
-	writeTable[identity.Member](w, sectionMembers, v.small, tableMembers)
-	writeTable[identity.SigningKey](w, sectionSigningKeys, v.small, tableKeys)
-	writeReceipts(w, sectionInternalReceipts, s.internal)
-	writeReceipts(w, sectionClientReceipts, s.clients)
-	return w.end()
 }
 
 // writeDelegations reuses one wireRecord for the millions.

@@ -74,7 +74,8 @@ type state struct {
 	horizon      horizon
 	keysRevision uint64
 	settings     *identity.Settings
-	closed       string // why no node may mint; "" where they may
+	closed       string     // why no node may mint; "" where they may
+	restoring    *restoring // a restore that was begun and not ended; replaced, never modified
 
 	longerLease, longerOffline longer // settings that were shortened a moment ago
 
@@ -144,7 +145,7 @@ func (s *state) view() *View {
 		bars:  s.bars.freeze(), revocations: s.revocations.freeze(),
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
-		closed: s.closed, longerLease: s.longerLease, longerOffline: s.longerOffline,
+		closed: s.closed, restoring: s.restoring, longerLease: s.longerLease, longerOffline: s.longerOffline,
 		superseded: make(chan struct{}),
 	}
 }

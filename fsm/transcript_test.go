@@ -239,6 +239,14 @@ func (p *player) ask(words []string) []string {
 			lines = append(lines, describe(m))
 		}
 		return lines
+	case "standing":
+		m, ok := v.Member(arg(1))
+		require.True(p.t, ok)
+		return []string{fmt.Sprintf("%s barred=%t draining=%t rotate=%d removed=%t", m.ID, !m.Barred.IsZero(), !m.Draining.IsZero(), m.RotateKey, !m.Removed.IsZero())}
+	case "bounds":
+		return []string{fmt.Sprintf("lease %s, offline tokens %s", v.LeaseBound(), v.OfflineBound())}
+	case "closed":
+		return []string{strconv.Quote(v.Closed())}
 	case "counts":
 		return []string{fmt.Sprintf("%+v", v.Counts())}
 	}
@@ -304,6 +312,6 @@ func everyBody() []Body {
 		UpdateMember{},
 		RemoveMember{},
 		PublishKey{},
-		RetireKey{},
+		RetireKey{}, BarMember{}, DrainMember{}, RotateKey{}, RotateGossip{}, Recover{}, BeginRestore{}, Import{}, EndRestore{}, OpenMinting{},
 	}
 }

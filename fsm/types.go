@@ -35,6 +35,9 @@ var names = map[Type]string{
 	TypeRotateKey:          "rotate-key",
 	TypeRotateGossip:       "rotate-gossip",
 	TypeRecover:            "recover",
+	TypeBeginRestore:       "begin-restore",
+	TypeImport:             "import",
+	TypeEndRestore:         "end-restore",
 	TypeOpenMinting:        "open-minting",
 	TypePublishKey:         "publish-key",
 	TypeRetireKey:          "retire-key",
@@ -109,6 +112,12 @@ func decodeBody(t Type, data []byte) (Body, error) {
 		return strict[RotateGossip](data)
 	case TypeRecover:
 		return strict[Recover](data)
+	case TypeBeginRestore:
+		return strict[BeginRestore](data)
+	case TypeImport:
+		return strict[Import](data)
+	case TypeEndRestore:
+		return strict[EndRestore](data)
 	case TypeOpenMinting:
 		return strict[OpenMinting](data)
 	case TypePublishKey:
@@ -220,6 +229,15 @@ func (RotateGossip) Type() Type { return TypeRotateGossip }
 func (Recover) Type() Type { return TypeRecover }
 
 // Type implements Body.
+func (BeginRestore) Type() Type { return TypeBeginRestore }
+
+// Type implements Body.
+func (Import) Type() Type { return TypeImport }
+
+// Type implements Body.
+func (EndRestore) Type() Type { return TypeEndRestore }
+
+// Type implements Body.
 func (OpenMinting) Type() Type { return TypeOpenMinting }
 
 // Type implements Body.
@@ -261,6 +279,9 @@ func (DrainMember) sealed()        {}
 func (RotateKey) sealed()          {}
 func (RotateGossip) sealed()       {}
 func (Recover) sealed()            {}
+func (BeginRestore) sealed()       {}
+func (Import) sealed()             {}
+func (EndRestore) sealed()         {}
 func (OpenMinting) sealed()        {}
 func (PublishKey) sealed()         {}
 func (RetireKey) sealed()          {}

@@ -46,6 +46,7 @@ type View struct {
 	apiTokenCount, memberCount int
 
 	closed                     string
+	restoring                  *restoring
 	longerLease, longerOffline longer
 
 	generation uint64
