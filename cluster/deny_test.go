@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -239,18 +238,4 @@ func TestDenyRefusesWhatItCantSay(t *testing.T) {
 	require.Error(t, n.Deny(nil))
 	require.NoError(t, n.Stop(context.Background()))
 	require.ErrorIs(t, n.Deny([]byte("stop")), ErrStopped)
-}
-
-func TestDenyMetricsAreThereFromBoot(t *testing.T) {
-	t.Parallel()
-	registry := prometheus.NewPedanticRegistry()
-	newDenyNode(t, "n1", gossipKeyFor(t), func(o *Options) { o.Registerer = registry })
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	series := map[string]int{}
-	for _, f := range families {
-		series[f.GetName()] = len(f.GetMetric())
-	}
-	require.Equal(t, 10, series["deputy_cluster_deny_messages_total"])
-	require.Equal(t, 3, series["deputy_cluster_deny_overflow_total"])
 }

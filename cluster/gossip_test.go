@@ -66,7 +66,7 @@ func TestGossipKeysRotateUnderTraffic(t *testing.T) {
 		current = fresh
 	}
 	for _, n := range nodes {
-		require.Len(t, n.gossip.alive(), 5)
+		eventually(t, func() bool { return len(n.gossip.alive()) == 5 })
 		require.Zero(t, n.overflowed(t, denyQueueOut)+n.overflowed(t, denyQueueIn)+n.overflowed(t, denyQueueRelay))
 	}
 }
