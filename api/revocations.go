@@ -43,6 +43,8 @@ func (c *call) revocationRequest() (request wire.RevocationRequest, err error) {
 		return request, invalidField("", "names %d things; it must name exactly one of session_id, delegation_id, agent_id, principal_id, handles", named)
 	}
 	switch {
+	case request.Replay && len(request.Handles) == 0:
+		return request, invalidField("/replay", "is for handles only")
 	case request.SessionID != "":
 		if _, err := identity.ParseID(identity.PrefixSession, request.SessionID); err != nil {
 			return request, invalidField("/session_id", "%v", err)
@@ -104,7 +106,7 @@ func (a *API) revoke(c *call) error {
 		}
 		return c.answerRevocation(change.Handles, result)
 	default:
-		return a.deny(c, request.Handles, request.Reason)
+		return a.denyBy(c, fsm.Revoke{Handles: request.Handles, Reason: request.Reason, Replay: request.Replay})
 	}
 }
 

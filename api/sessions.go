@@ -67,7 +67,11 @@ func (a *API) revokeSession(c *call) error {
 
 // deny revokes handles and answers.
 func (a *API) deny(c *call, handles []identity.Handle, reason string) error {
-	revoked, result, err := stopped[*fsm.Revoked](a, c, fsm.Revoke{Handles: handles, Reason: reason})
+	return a.denyBy(c, fsm.Revoke{Handles: handles, Reason: reason})
+}
+
+func (a *API) denyBy(c *call, revoke fsm.Revoke) error {
+	revoked, result, err := stopped[*fsm.Revoked](a, c, revoke)
 	if err != nil {
 		return err
 	}

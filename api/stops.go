@@ -19,7 +19,7 @@ func (a *API) stopRequest(c *call) (*stop, error) {
 		return nil, err
 	}
 	handles, known := request.Handles, false
-	var keep fsm.Body = fsm.Revoke{Handles: handles, Reason: request.Reason}
+	var keep fsm.Body = fsm.Revoke{Handles: handles, Reason: request.Reason, Replay: request.Replay}
 	switch {
 	case request.SessionID != "":
 		handles = []identity.Handle{identity.SessionHandle(request.SessionID)}

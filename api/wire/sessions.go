@@ -42,6 +42,7 @@ type RevocationRequest struct {
 	AgentID      string            `json:"agent_id,omitempty"`
 	PrincipalID  string            `json:"principal_id,omitempty"`
 	Handles      []identity.Handle `json:"handles,omitempty" doc:"up to 1000, as they come from GET /api/v1/revocations; for operators"`
+	Replay       bool              `json:"replay,omitempty" doc:"with handles, after a restore: they were revoked in the cluster that the backup is of, so agents and principals of that generation, or an earlier one, are suspended as well"`
 	Reason       string            `json:"reason,omitempty" doc:"kept with the revocation, shown to auditors"`
 	Wait         string            `json:"wait,omitempty" doc:"committed or fenced; or as the query parameter"`
 }
