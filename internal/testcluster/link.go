@@ -41,7 +41,7 @@ type Link struct {
 // NewBehindLinks starts a cluster of n nodes as New does, each behind a link of its own.
 func NewBehindLinks(t testing.TB, n int) *Cluster {
 	t.Helper()
-	return start(t, n, func(config *server.Config) *Link {
+	return start(t, n, nil, func(config *server.Config) *Link {
 		real := Addresses(t, 2)
 		l := newLink(t, real[0], real[1])
 		config.Cluster = server.AddressConfig{Listen: real[0], Advertise: l.cluster.Addr().String()}

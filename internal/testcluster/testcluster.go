@@ -27,6 +27,7 @@ const startWait = 60 * time.Second
 type Cluster struct {
 	t         testing.TB
 	place     func(*server.Config) *Link // finishes a new node's configuration
+	adjust    func(*server.Options)      // of every node, at every start; may be nil
 	dir       string
 	rootToken string
 	nodes     []*Node
@@ -44,12 +45,18 @@ type Node struct {
 // New starts a cluster of n nodes: the first bootstraps, the others join with tokens of their own.
 func New(t testing.TB, n int) *Cluster {
 	t.Helper()
-	return start(t, n, func(*server.Config) *Link { return nil })
+	return NewWith(t, n, nil)
 }
 
-func start(t testing.TB, n int, place func(*server.Config) *Link) *Cluster {
+// NewWith is New with options of each node changed before each of its starts.
+func NewWith(t testing.TB, n int, adjust func(*server.Options)) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), place: place}
+	return start(t, n, adjust, func(*server.Config) *Link { return nil })
+}
+
+func start(t testing.TB, n int, adjust func(*server.Options), place func(*server.Config) *Link) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, dir: t.TempDir(), adjust: adjust, place: place}
 	t.Cleanup(c.stopAll)
 	first := c.configure("n1")
 	first.Bootstrap = true
@@ -160,9 +167,44 @@ func (c *Cluster) RestartAll() {
 	require.NoError(c.t, starting.Wait())
 }
 
-func (c *Cluster) relaunch(n *Node) (err error) {
+// Recover brings a stopped node up as the only one of its cluster, the others being lost.
+func (c *Cluster) Recover(i int) error {
+	n := c.nodes[i]
 	n.config.JoinToken = ""
-	n.Server, err = c.launch(n.config)
+	s, err := c.launch(n.config, func(o *server.Options) { o.RecoverQuorum = true })
+	if err == nil {
+		n.Server = s
+	}
+	return err
+}
+
+// Leader is the number of the node that leads, as the nodes themselves say.
+func (c *Cluster) Leader() int {
+	c.t.Helper()
+	leader := -1
+	require.Eventually(c.t, func() bool {
+		for i, n := range c.nodes {
+			if n.Server == nil {
+				continue
+			}
+			if state, err := c.Client(i).Freshness(c.t.Context()); err == nil && state.Leader {
+				leader = i
+			}
+		}
+		return leader >= 0
+	}, startWait, 20*time.Millisecond, "a leader")
+	return leader
+}
+
+// Config is how the node is started.
+func (n *Node) Config() server.Config { return n.config }
+
+func (c *Cluster) relaunch(n *Node) error {
+	n.config.JoinToken = ""
+	s, err := c.launch(n.config)
+	if err == nil {
+		n.Server = s
+	}
 	return err
 }
 
@@ -197,10 +239,17 @@ func (c *Cluster) start(config server.Config) (*Node, error) {
 	return n, nil
 }
 
-func (c *Cluster) launch(config server.Config) (*server.Server, error) {
-	s, err := server.New(server.Options{
+func (c *Cluster) launch(config server.Config, more ...func(*server.Options)) (*server.Server, error) {
+	o := server.Options{
 		Config: config, Logger: config.Logger(c.t.Output()), Tuning: tuning(), LeaseRenewal: 200 * time.Millisecond,
-	})
+	}
+	if c.adjust != nil {
+		more = append(more, c.adjust)
+	}
+	for _, change := range more {
+		change(&o)
+	}
+	s, err := server.New(o)
 	if err != nil {
 		return nil, err
 	}
