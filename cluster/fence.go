@@ -92,8 +92,9 @@ const (
 	maxFenceSends    = 64                    // of one fence, in flight: enough for a round trip to a large fleet
 )
 
-// LeaseDrift is how much longer than d a lease of d may last by another machine's clock. Quartz clocks and NTP's
-// frequency corrections stay below 0.1 %; the rest is margin, with a floor for short leases.
+// LeaseDrift is how much longer than d a lease of d may last by another machine's clock: a hundredth, and a floor
+// for short leases. Quartz is a hundred times better, and ntpd corrects a clock's pace by 0.05 % at the most. What
+// it does not cover is a time daemon that is allowed to correct the pace by more than half a percent; see DESIGN.md.
 func LeaseDrift(d time.Duration) time.Duration { return max(100*time.Millisecond, d/100) }
 
 // NewFences makes the leader's side of fences. They are a prometheus.Collector.
