@@ -14,7 +14,7 @@ import (
 const (
 	diskMiB    = 256 // of each node's data folder
 	reserveMiB = 64  // of which so much is kept for the last
-	mebibyte   = 1 << 20
+	mebibyte   = int64(1) << 20
 )
 
 // smallDisks is a network whose nodes have a small disk each.
@@ -29,23 +29,26 @@ func (d smallDisks) place(t *testing.T, n *node) {
 	n.keys = fmt.Sprintf("disk: {reserve_mib: %d}", reserveMiB)
 }
 
-// ballast fills a node's disk until so many MiB are left, or makes room where there is less.
-func (d smallDisks) ballast(t *testing.T, n *node, left int) {
+// ballast has so many MiB be left of a node's disk, or a little less: the node writes as well.
+func (d smallDisks) ballast(t *testing.T, n *node, left int64) {
 	t.Helper()
 	file, err := os.OpenFile(filepath.Join(n.data(), "ballast"), os.O_CREATE|os.O_RDWR, 0o600)
 	require.NoError(t, err)
 	defer file.Close()
-	require.NoError(t, file.Truncate(0))
-	var state syscall.Statfs_t
-	require.NoError(t, syscall.Statfs(n.data(), &state))
-	size := int64(state.Bavail)*state.Bsize - int64(left)*mebibyte
-	if size <= 0 {
-		return
-	}
-	// While others write as well, what was free may be gone.
-	if err := syscall.Fallocate(int(file.Fd()), 0, 0, size); !errors.Is(err, syscall.ENOSPC) {
+	eventually(t, requestWait, "the disk of "+n.id+" to be as full as that", func() error {
+		var disk syscall.Statfs_t
+		require.NoError(t, syscall.Statfs(n.data(), &disk))
+		has, err := file.Stat()
 		require.NoError(t, err)
-	}
+		more := int64(disk.Bavail)*disk.Bsize - left*mebibyte
+		if more <= 0 {
+			return file.Truncate(max(has.Size()+more, 0))
+		}
+		if err := syscall.Fallocate(int(file.Fd()), 0, has.Size(), more); !errors.Is(err, syscall.ENOSPC) {
+			return err
+		}
+		return errors.New("what was free is taken") // all of the request is undone then
+	})
 }
 
 // A node whose disk fills up leads no more and says so, what stops something still goes through, and when the disk is

@@ -204,7 +204,9 @@ func (p *process) wait(t *testing.T, n *node, within time.Duration) {
 	select {
 	case <-p.exited:
 	case <-timer.C:
-		require.FailNow(t, "a process did not end", "%s still runs after %s\n%s", n.id, within, n.lastWords())
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // the runtime writes what every goroutine is at
+		<-p.exited
+		require.FailNow(t, "a process did not end", "%s still ran after %s; all of its log is in %s\n%s", n.id, within, n.keepLog(t), n.lastWords())
 	}
 }
 
@@ -218,6 +220,19 @@ func (n *node) bury(t *testing.T) {
 	if t.Failed() {
 		t.Logf("last words of %s:\n%s", n.id, n.lastWords())
 	}
+}
+
+// keepLog saves the log from the test's own folder, which goes with it.
+func (n *node) keepLog(t *testing.T) string {
+	t.Helper()
+	file, err := os.CreateTemp("", "deputy-"+n.id+"-*.log")
+	require.NoError(t, err)
+	defer file.Close()
+	text, err := os.ReadFile(n.logFile())
+	require.NoError(t, err)
+	_, err = file.Write(text)
+	require.NoError(t, err)
+	return file.Name()
 }
 
 // lastWords are the last lines of the log.
