@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,8 @@ type gossipRotation struct {
 	mu   sync.Mutex
 	next []byte // the new key, as far as this node has listed it itself
 	term uint64 // in which it did so; a leader of another term may have begun anew
+
+	patience time.Duration // 0: gossipStepWait
 }
 
 // RotateGossip begins to replace the gossip key; it runs at the leader. While a rotation is under way it has that
@@ -132,7 +135,10 @@ func sameKeys(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }
 // awaitGossipKeys returns once every member uses the keys as of index. Those that do not answer for long are
 // passed over: they gossip with nobody until they have caught up.
 func (s *Server) awaitGossipKeys(ctx context.Context, index uint64) {
-	ctx, cancel := context.WithTimeout(ctx, gossipStepWait)
+	s.rekeying.mu.Lock()
+	patience := cmp.Or(s.rekeying.patience, gossipStepWait)
+	s.rekeying.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	body, err := json.Marshal(index)
 	if err != nil {
