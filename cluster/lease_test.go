@@ -516,6 +516,18 @@ func TestSurrenderIsForGood(t *testing.T) {
 	})
 }
 
+func TestAnswerWithoutAnIndexGrantsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newLeaseNode()
+		n.ask = func(context.Context) (uint64, error) { return 0, nil }
+		l := n.lease()
+		run(t, l)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.ErrorContains(t, l.Check(), "without the index")
+	})
+}
+
 func TestBootTimeMovesOn(t *testing.T) {
 	before := cluster.BootTime()
 	require.GreaterOrEqual(t, cluster.BootTime(), before)

@@ -92,6 +92,9 @@ func (l *Lease) round(ctx context.Context, asked time.Duration) *leaseLoss {
 	if err != nil {
 		return &leaseLoss{reason: unanswered(err), detail: fmt.Sprintf("no leader committed a tick: %v", err)}
 	}
+	if index == 0 { // every node has applied nothing, so this would prove nothing
+		return &leaseLoss{reason: LossSilent, detail: "the leader answered without the index of a tick"}
+	}
 	l.catchingUp(index)
 	if err := l.o.WaitApplied(ctx, index); err != nil {
 		return &leaseLoss{reason: LossBehind, detail: fmt.Sprintf("this node is behind index %d: %v", index, err), index: index}
