@@ -51,11 +51,20 @@ type load struct {
 
 func startLoad(t *testing.T, c *testcluster.Cluster, f fixture, nodes int) *load {
 	t.Helper()
+	var all []int
+	for node := range nodes {
+		all = append(all, node)
+	}
+	return startLoadAt(t, c, f, all)
+}
+
+func startLoadAt(t *testing.T, c *testcluster.Cluster, f fixture, nodes []int) *load {
+	t.Helper()
 	l := &load{kids: map[string]bool{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	l.stop = cancel
-	for node := range nodes {
-		mints, checks := c.Client(node), c.Client((node+1)%nodes)
+	for i, node := range nodes {
+		mints, checks := c.Client(node), c.Client(nodes[(i+1)%len(nodes)])
 		l.running.Go(func() {
 			for ctx.Err() == nil {
 				err := l.once(t, ctx, mints, checks, f)
