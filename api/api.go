@@ -89,6 +89,8 @@ type API struct {
 	metrics    *metrics
 	limiter    *limiter // nil: no limit
 	waiting    waiters
+	backups    waiters
+	restores   waiters
 	standings  standings
 	settings   sync.Mutex // held while they are changed here
 	routes     []Route

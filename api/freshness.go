@@ -63,7 +63,7 @@ func restsOnState(code identity.Code) bool {
 	switch code {
 	case identity.CodeInvalid, identity.CodeValidation, identity.CodeTooLarge, identity.CodeHeadersTooLarge,
 		identity.CodeMethodNotAllowed, identity.CodeUnsupportedMedia, // the request's own fault
-		identity.CodeRateLimited, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeNoLeader,
+		identity.CodeRateLimited, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeNoLeader, identity.CodeNotLeader,
 		identity.CodeNotFresh, identity.CodeOutcomeUnknown, identity.CodeInternal: // to be tried again anyway
 		return false
 	}
@@ -120,7 +120,7 @@ func (a *API) stale(index uint64) error {
 		WithHint("try again, or ask another node")
 }
 
-// waiters counts the requests that wait.
+// waiters counts the requests that wait, or that do something else of which only so many are let in.
 type waiters struct{ n atomic.Int64 }
 
 // enter takes a place if fewer than most are taken.

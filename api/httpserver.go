@@ -36,7 +36,8 @@ type HTTPServer struct {
 func (a *API) Server() *HTTPServer {
 	s := &HTTPServer{conns: map[net.Conn]struct{}{}}
 	s.http = &fasthttp.Server{
-		Handler:                       a.Handler(),
+		Handler:                       a.receive,
+		HeaderReceived:                hideBody, // see body.go
 		ErrorHandler:                  a.refuseUnparsed,
 		ConnState:                     s.track,
 		Logger:                        quietLogger{a.logger},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/deputy-id/deputy/fsm"
@@ -55,6 +56,10 @@ type Cluster interface {
 	NodeStatus() NodeStatus
 	// Status asks every member how it is. Who does not answer has Error set.
 	Status(ctx context.Context) []NodeStatus
+	// Restore reads a backup, of size bytes or, below zero, nobody knows how many, and restores it into a
+	// cluster that holds nothing yet. It runs at the leader, and leaves minting closed. What is no whole backup
+	// is identity.CodeInvalid.
+	Restore(ctx context.Context, by string, backup io.Reader, size int64) (fsm.BackupInfo, error)
 	// OpenMinting lets tokens be minted again after a restore or a recovery; it runs at the leader.
 	OpenMinting(ctx context.Context, by string) (index uint64, err error)
 }

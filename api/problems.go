@@ -37,6 +37,7 @@ var verdicts = map[identity.Code]verdict{
 	identity.CodeRateLimited:         {429, "Too many requests", "temporarily_unavailable"},
 	identity.CodeLimitReached:        {409, "A limit is reached", "invalid_request"},
 	identity.CodeNoLeader:            {503, "The cluster has no leader right now", "temporarily_unavailable"},
+	identity.CodeNotLeader:           {421, "Only the leader does this", "invalid_request"},
 	identity.CodeNotFresh:            {503, "This node can't vouch for its state right now", "temporarily_unavailable"},
 	identity.CodeOutcomeUnknown:      {503, "It is not known whether the write was made", "temporarily_unavailable"},
 	identity.CodeOverloaded:          {503, "The cluster is overloaded", "temporarily_unavailable"},

@@ -401,6 +401,14 @@ func clusterRoutes() []Route {
 			Response: []wire.NodeStatus{}, Status: 200, Summary: "Ask every node how it is", handler: (*API).getStatus,
 		},
 		{
+			Method: "GET", Path: snapshotPath, Name: "saveSnapshot", Kind: KindRead, Roles: admins, Produces: mediaBinary,
+			Response: []byte{}, Status: 200, Summary: "Back the state up: no signing keys, join tokens or members, but the hashes of secrets", handler: (*API).saveSnapshot,
+		},
+		{
+			Method: "POST", Path: snapshotPath, Name: "restoreSnapshot", Kind: KindLead, Roles: admins, Media: mediaBinary,
+			Request: []byte{}, Response: wire.Restored{}, Status: 200, Summary: "Restore a backup into a cluster that holds nothing yet; asked of the leader", handler: (*API).restoreSnapshot,
+		},
+		{
 			Method: "POST", Path: "/api/v1/cluster/open", Name: "openMinting", Kind: KindWrite, Roles: admins, Query: writeQuery,
 			Response: wire.Change{}, Status: 200, Summary: "Mint again after a restore or a recovery, once later revocations were replayed", handler: (*API).openMinting,
 		},

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ type stubCluster struct {
 	handing int   // how often leadership was handed over
 	lost    error // of a handing over
 	removal RemoveOptions
+	size    int64 // of a backup, as it was told
 
 	mu     sync.Mutex
 	fences []raised
@@ -71,6 +74,25 @@ func (s *stubCluster) RotateGossip(context.Context, string) (uint64, error) {
 }
 
 func (s *stubCluster) OpenMinting(context.Context, string) (uint64, error) { return s.note("open") }
+
+// Restore does in one piece of memory what a leader does from a file.
+func (s *stubCluster) Restore(ctx context.Context, by string, backup io.Reader, size int64) (fsm.BackupInfo, error) {
+	s.size = size
+	all, err := io.ReadAll(backup)
+	if err != nil {
+		return fsm.BackupInfo{}, err
+	}
+	if _, err := fsm.InspectBackup(bytes.NewReader(all)); err != nil {
+		return fsm.BackupInfo{}, identity.Errorf(identity.CodeInvalid, "this is no whole backup: %v", err)
+	}
+	return fsm.ReadBackup(bytes.NewReader(all), func(body fsm.Body) error {
+		result, err := s.n.Propose(ctx, fsm.Command{Time: s.n.api.now(), By: by, Body: body})
+		if err == nil && result.Err != nil {
+			return result.Err
+		}
+		return err
+	})
+}
 
 func (s *stubCluster) note(what string) (uint64, error) {
 	s.mu.Lock()

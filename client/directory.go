@@ -91,8 +91,8 @@ func (c *Client) AgentCredentials(ctx context.Context, name string) (*Page[wire.
 }
 
 // RevokeAgentCredential removes a credential and ends every token that was asked for with it.
-func (c *Client) RevokeAgentCredential(ctx context.Context, name, id, reason string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(agentsPath, name, "credentials", id), reasonQuery(reason), nil)
+func (c *Client) RevokeAgentCredential(ctx context.Context, name, id, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(agentsPath, name, "credentials", id), reasonQuery(reason), nil, options...)
 }
 
 // CreatePrincipal makes a principal. The body is a *wire.PrincipalRequest, or a json.RawMessage.
@@ -173,8 +173,8 @@ func (c *Client) ApplicationCredentials(ctx context.Context, name string) (*Page
 }
 
 // RevokeApplicationCredential removes a credential of an application.
-func (c *Client) RevokeApplicationCredential(ctx context.Context, name, id, reason string) (*wire.Deleted, error) {
-	return write[wire.Deleted](ctx, c, http.MethodDelete, at(applicationsPath, name, "credentials", id), reasonQuery(reason), nil)
+func (c *Client) RevokeApplicationCredential(ctx context.Context, name, id, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(applicationsPath, name, "credentials", id), reasonQuery(reason), nil, options...)
 }
 
 // Bulk makes many objects in one write: a *wire.Bulk, or a json.RawMessage. The answer says how each fared.

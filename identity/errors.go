@@ -29,6 +29,7 @@ const (
 	CodeLimitReached        Code = "limit-reached"        // a bound of the model, such as credentials per agent
 	CodeNoLeader            Code = "no-leader"            //
 	CodeNotFresh            Code = "not-fresh"            // this node can't vouch for its own state
+	CodeNotLeader           Code = "not-leader"           // another node has to be asked; the hint says which
 	CodeOutcomeUnknown      Code = "outcome-unknown"      // leadership was lost while the write was under way
 	CodeOverloaded          Code = "overloaded"           //
 	CodeInternal            Code = "internal"             //

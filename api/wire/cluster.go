@@ -120,10 +120,15 @@ type SettingsUpdate struct {
 
 // Restored is the answer to a restore.
 type Restored struct {
-	BackupID  string           `json:"backup_id" doc:"SHA-256 of the backup, hexadecimal"`
-	ClusterID string           `json:"cluster_id" doc:"of the cluster that was backed up"`
-	Index     uint64           `json:"index" doc:"log index up to which the backup goes: later revocations are to be replayed"`
-	TakenAt   identity.Instant `json:"taken_at" doc:"the time that the backed-up state had reached"`
-	Records   int64            `json:"records" doc:"objects that were restored"`
-	Minting   string           `json:"minting_closed" doc:"minting stays closed until POST /api/v1/cluster/open"`
+	BackupID      string           `json:"backup_id" doc:"SHA-256 of the backup, hexadecimal"`
+	ClusterID     string           `json:"cluster_id" doc:"of the cluster that was backed up"`
+	Index         uint64           `json:"index" doc:"log index up to which the backup goes: later revocations are to be replayed"`
+	TakenAt       identity.Instant `json:"taken_at" doc:"the time that the backed-up state had reached"`
+	Agents        int64            `json:"agents"`
+	Principals    int64            `json:"principals"`
+	Applications  int64            `json:"applications"`
+	Delegations   int64            `json:"delegations"`
+	Revocations   int64            `json:"revocations"`
+	APITokens     int64            `json:"api_tokens"`
+	MintingClosed string           `json:"minting_closed" doc:"why nothing is minted until POST /api/v1/cluster/open"`
 }
