@@ -15,6 +15,9 @@ FUZZTIME     ?= 60s
 BENCHTIME    ?= 1s
 RACE_COUNT   ?= 5
 FAULT_ROUNDS ?= 20
+FAULT_NODES  ?= 3
+ROBUST_ROUNDS ?=
+ROBUST_RUN   ?= .
 LONG_FUZZ    ?= 20m
 LONG_ROUNDS  ?= 300
 LONG_RACE    ?= 50
@@ -26,7 +29,7 @@ SIM_SEED      ?= $(shell date +%s)
 # Packages whose promise is about several goroutines or several nodes at once.
 CONCURRENT := ./revocation/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
 
-.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults sim mutants long clean help
+.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults robustness sim mutants long clean help
 
 build: ## build ./bin/deputy
 	$(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/deputy
@@ -72,8 +75,13 @@ fmt: ## format what is not
 
 check: lint test ## what a change must pass
 
-faults: ## kill -9 of real nodes under load, joins, restarts (FAULT_ROUNDS=20)
-	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 30m -v -run . ./internal/faults/
+faults: ## kill -9 of real nodes under load, joins, restarts (FAULT_ROUNDS=20, FAULT_NODES=3)
+	DEPUTY_FAULTS=1 DEPUTY_FAULT_ROUNDS=$(FAULT_ROUNDS) DEPUTY_FAULT_NODES=$(FAULT_NODES) $(GO) test -count=1 -timeout 30m -v -run . ./internal/faults/
+
+robustness: build ## partitions, pauses, loss, full disks against real nodes, as root (ROBUST_ROUNDS=full, ROBUST_RUN=Fence)
+	@DEPUTY_ROBUSTNESS=1 DEPUTY_ROBUSTNESS_ROUNDS=$(ROBUST_ROUNDS) DEPUTY_BIN=$(abspath $(BIN)) \
+	$(GO) test -count=1 -timeout 12h -v -run '$(ROBUST_RUN)' ./internal/faults/ | tee bin/robustness.log || failed=1; \
+	echo; grep -o '== .*' bin/robustness.log || true; exit $${failed:-0}
 
 sim: ## SIM_SCHEDULES (10000) clusters in virtual time under faults from SIM_SEED on, and one line of figures
 	@cd internal/sim && DEPUTY_SIM_SCHEDULES=$(SIM_SCHEDULES) DEPUTY_SIM_SEED=$(SIM_SEED) $(GO) test -count=1 -timeout 12h -run TestPromisesHoldUnderFaults

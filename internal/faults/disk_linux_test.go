@@ -94,6 +94,6 @@ func TestFullDisk(t *testing.T) {
 	}
 	objects := l.end(t)
 	l.checkAll(t)
-	t.Logf("full disk: %d times, %d of them from one moment to the next; %d objects acknowledged, LOST %d", count, suddenly, objects, l.lost())
+	t.Logf("== full disk: %d times, %d of them from one moment to the next; %d objects acknowledged, LOST %d", count, suddenly, objects, l.lost())
 	l.requireNothingLost(t)
 }

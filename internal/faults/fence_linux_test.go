@@ -36,7 +36,7 @@ func TestNobodyAcceptsWhatWasFenced(t *testing.T) {
 	for round := range count {
 		trial.round(t, round)
 	}
-	t.Logf("fence: %d rounds on 5 nodes, %d strikes, fenced after p50 %s p99 %s longest %s (%d members acknowledged, %d leases ran out); then %s; %d ended by themselves; VIOLATIONS %d",
+	t.Logf("== fence: %d rounds on 5 nodes, %d strikes, fenced after p50 %s p99 %s longest %s (%d members acknowledged, %d leases ran out); then %s; %d ended by themselves; VIOLATIONS %d",
 		count, trial.strikes, trial.took.at(0.5), trial.took.at(0.99), trial.took.at(1), trial.acknowledged, trial.expired, &trial.tally, trial.ended, len(trial.tally.wrong))
 	require.Empty(t, trial.tally.wrong)
 }

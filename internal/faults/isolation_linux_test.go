@@ -55,7 +55,7 @@ func TestIsolatedNodeFallsSilent(t *testing.T) {
 		victim.waitReady(t)
 		recoveries.add(time.Since(began))
 	}
-	t.Logf("isolation: lease %s, %d cuts: last good answer after the cut p50 %s p99 %s longest %s, LATE %d; %d restarts while cut off: %s; speaks again after p50 %s longest %s",
+	t.Logf("== isolation: lease %s, %d cuts: last good answer after the cut p50 %s p99 %s longest %s, LATE %d; %d restarts while cut off: %s; speaks again after p50 %s longest %s",
 		lease, len(silences.all), silences.at(0.5), silences.at(0.99), silences.at(1), late, restarts, &stale, recoveries.at(0.5), recoveries.at(1))
 	require.Empty(t, stale.wrong)
 }

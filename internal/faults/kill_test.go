@@ -65,7 +65,7 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 
 	objects := l.end(t)
 	l.checkAll(t)
-	t.Logf("kills: %d (%d of a minority of %d nodes, %d of all at once; %d with the leader; %d processes), %d objects acknowledged, LOST %d; writes silent p50 %s longest %s",
+	t.Logf("== kills: %d (%d of a minority of %d nodes, %d of all at once; %d with the leader; %d processes), %d objects acknowledged, LOST %d; writes silent p50 %s longest %s",
 		count, count-all, len(f.nodes), all, leaders, processes, objects, l.lost(), silences.at(0.5), silences.at(1))
 	l.requireNothingLost(t)
 }

@@ -32,7 +32,7 @@ func TestFenceLatency(t *testing.T) {
 				require.True(t, said.Fenced, "%+v", said)
 				whole.add(took)
 			}
-			t.Logf("fence latency: %d nodes, all healthy, %d fences, from request to answer: p50 %s p99 %s longest %s",
+			t.Logf("== fence latency: %d nodes, all healthy, %d fences, from request to answer: p50 %s p99 %s longest %s",
 				size, count, whole.at(0.5), whole.at(0.99), whole.at(1))
 		})
 	}
@@ -69,7 +69,7 @@ func TestDenyLatency(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("deny latency: %d nodes, %d %% loss, %d denies at 4 other nodes each: from the local deny p50 %s p99 %s longest %s; from the sending of the request p50 %s p99 %s",
+			t.Logf("== deny latency: %d nodes, %d %% loss, %d denies at 4 other nodes each: from the local deny p50 %s p99 %s longest %s; from the sending of the request p50 %s p99 %s",
 				size, loss, count, fromOrigin.at(0.5), fromOrigin.at(0.99), fromOrigin.at(1), fromRequest.at(0.5), fromRequest.at(0.99))
 		})
 	}

@@ -43,7 +43,7 @@ func TestLeaderKilledAndMintingGoesOn(t *testing.T) {
 		t.Logf("round %d: killed %s, writes back after %s, %d mints meanwhile", round, victim.id, took.Round(time.Millisecond), m.asked)
 		victim.start(t)
 	}
-	t.Logf("leader: %d killed, writes back after p50 %s p99 %s longest %s; %d mints at the other nodes meanwhile, FAILED %d",
+	t.Logf("== leader: %d killed, writes back after p50 %s p99 %s longest %s; %d mints at the other nodes meanwhile, FAILED %d",
 		count, back.at(0.5), back.at(0.99), back.at(1), mints, failed)
 	require.LessOrEqual(t, back.at(0.99), 3*time.Second)
 }

@@ -78,7 +78,7 @@ func TestAdminAPIIsLinearizable(t *testing.T) {
 				round, result, file, strings.Join(h.undone, "\n"))
 		}
 	}
-	t.Logf("linearizability: %d histories of %d operations on 5 nodes, %d of unknown outcome, %d strikes; %d answers without an index; VIOLATIONS %d, UNKNOWN %d",
+	t.Logf("== linearizability: %d histories of %d operations on 5 nodes, %d of unknown outcome, %d strikes; %d answers without an index; VIOLATIONS %d, UNKNOWN %d",
 		count, operations, unknown, hits, seed.indexless.Load(), verdicts[porcupine.Illegal], verdicts[porcupine.Unknown])
 }
 

@@ -55,7 +55,7 @@ func TestMembershipChangesUnderTraffic(t *testing.T) {
 	for _, err := range failed {
 		t.Errorf("%v", err)
 	}
-	t.Logf("membership: %d cycles of join, drain, remove and rotate, each p50 %s longest %s; %d mints and as many introspections meanwhile, FAILED %d",
+	t.Logf("== membership: %d cycles of join, drain, remove and rotate, each p50 %s longest %s; %d mints and as many introspections meanwhile, FAILED %d",
 		count, whole.at(0.5), whole.at(1), asked, len(failed))
 }
 

@@ -70,7 +70,7 @@ func TestRestoreBringsNothingStoppedBackToLife(t *testing.T) {
 		})
 	}
 	askAll(&open)
-	t.Logf("restore: %d tokens stopped after the backup of %d bytes, %d handles replayed; while minting was closed: %s; after it was opened: %s; VIOLATIONS %d",
+	t.Logf("== restore: %d tokens stopped after the backup of %d bytes, %d handles replayed; while minting was closed: %s; after it was opened: %s; VIOLATIONS %d",
 		count, len(backup), len(handles), &closed, &open, closed.counts[accepted]+open.counts[accepted])
 	require.Empty(t, closed.wrong)
 	require.Empty(t, open.wrong)

@@ -78,7 +78,7 @@ func TestNodeThatHearsNothingFallsSilentAndHonoursTheFence(t *testing.T) {
 		}
 		t.Logf("%s fenced at index %d with %s cut off: %+v", kind, said.Index, askers[cut].node, said.Nodes)
 	}
-	t.Logf("in short: %s", &asked)
+	t.Logf("== in short: %s", &asked)
 	require.Empty(t, asked.wrong)
 }
 
