@@ -25,13 +25,14 @@ func (s *state) apply(c Command) Result {
 		return again
 	}
 	result := s.do(c.Body)
-	w.add(&receipt{id: c.ID, fingerprint: c.Fingerprint, time: s.time, result: result})
+	// Recover and EndRestore begin the windows anew; they are remembered in the new one.
+	s.windowOf(c).add(&receipt{id: c.ID, fingerprint: c.Fingerprint, time: s.time, result: result})
 	return shown(result)
 }
 
 // windowOf returns where the command is remembered, or nil where it isn't. A command that takes authority
 // away is never answered from a client's idempotency key: the key may be an old one, and what was started
-// again since then would go on.
+// again since then would go on. Neither is one that says whether the cluster may mint at all.
 func (s *state) windowOf(c Command) *window {
 	switch {
 	case c.ID == CommandID{}:
@@ -52,8 +53,10 @@ func denies(b Body) bool {
 	case SetPrincipalStatus:
 		return b.Status != identity.StatusActive
 	case KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, WithdrawDelegation, Revoke, DeleteAPIToken,
-		BarMember, RemoveMember, Recover:
+		BarMember, RemoveMember, RotateKey, RotateGossip, Recover, BeginRestore, Import, EndRestore, OpenMinting:
 		return true
+	case DrainMember:
+		return b.Draining
 	case Batch:
 		for _, item := range b.Bodies {
 			if denies(item) {
@@ -97,6 +100,9 @@ func (s *state) do(b Body) Result {
 }
 
 func (s *state) dispatch(b Body) (any, *identity.Error) {
+	if s.restoring != nil && fills(b) {
+		return nil, restoreUnderWay("only what stops something is accepted until then")
+	}
 	switch b := b.(type) {
 	case Tick:
 		return nil, nil
@@ -167,7 +173,7 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 	case Import:
 		return value(s.importRecords(b))
 	case EndRestore:
-		return value(s.endRestore())
+		return value(s.endRestore(b))
 	case OpenMinting:
 		return nil, s.openMinting()
 	case PublishKey:

@@ -15,15 +15,20 @@ func (s *state) putSettings(b PutSettings) (*identity.Settings, *identity.Error)
 	case have != "" && next.ClusterID != have:
 		return nil, identity.Errorf(identity.CodeConflict, "the cluster's id is %.64q and can't change", have)
 	}
-	// While the lease changes the longer of old and new counts, and a revocation must outlast either.
-	s.horizon.raise(0, next.LeaseMillis)
-	s.longerLease = s.longerLease.replaced(s.settings.LeaseMillis, next.LeaseMillis, time.Millisecond, s.time)
-	s.longerOffline = s.longerOffline.replaced(s.settings.OfflineTTLSeconds, next.OfflineTTLSeconds, time.Second, s.time)
 	if len(next.GossipKeys) == 0 {
 		next.GossipKeys = s.settings.GossipKeys // RotateGossip changes them, in steps
 	}
-	s.settings = &next
-	return &next, nil
+	return s.changeSettings(&next), nil
+}
+
+// changeSettings minds what was begun under the settings of before: while the lease changes the longer of old and new
+// counts, and a revocation must outlast either.
+func (s *state) changeSettings(next *identity.Settings) *identity.Settings {
+	s.horizon.raise(0, next.LeaseMillis)
+	s.longerLease = s.longerLease.replaced(s.settings.LeaseMillis, next.LeaseMillis, time.Millisecond, s.time)
+	s.longerOffline = s.longerOffline.replaced(s.settings.OfflineTTLSeconds, next.OfflineTTLSeconds, time.Second, s.time)
+	s.settings = next
+	return next
 }
 
 func (s *state) createJoinToken(b CreateJoinToken) (*identity.JoinToken, *identity.Error) {

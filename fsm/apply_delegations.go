@@ -58,18 +58,7 @@ func (s *state) createDelegation(b CreateDelegation) (*record, *identity.Error) 
 
 // mayLend holds a new delegation to the principal's consent and to the bound of the pair.
 func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identity.Error {
-	active := 0
-	pivot := lastOfPair(s.delegations.seed, p.ID, agent.text)
-	s.delegations.byPair.work.Descend(pivot, func(r paired) bool {
-		if r.principal != p.ID || r.agent != pivot.agent || r.expires <= s.time {
-			return false
-		}
-		if r.made >= agent.born && r.made >= p.born && r.made >= p.killed {
-			active++
-		}
-		return active < MaxPairDelegations
-	})
-	if active == MaxPairDelegations {
+	if active := s.activeOfPair(p, agent); active == MaxPairDelegations {
 		return identity.Errorf(identity.CodeLimitReached, "%s has %d active delegations to agent %s, which is the most allowed", p.ID, active, agent.Name).
 			WithHint("withdraw some, or lend all scopes in one")
 	}
@@ -87,6 +76,21 @@ func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identit
 		s.bars.delete(lifted)
 	}
 	return nil
+}
+
+// activeOfPair counts the active delegations from a principal to an agent, up to MaxPairDelegations.
+func (s *state) activeOfPair(p *principalRow, agent *agentRow) (active int) {
+	pivot := lastOfPair(s.delegations.seed, p.ID, agent.text)
+	s.delegations.byPair.work.Descend(pivot, func(r paired) bool {
+		if !samePair(r.record, pivot.record) || r.expires <= s.time {
+			return false
+		}
+		if r.of(agent, p) {
+			active++
+		}
+		return active < MaxPairDelegations
+	})
+	return active
 }
 
 func (s *state) withdrawDelegation(b WithdrawDelegation) (*DelegationChange, *identity.Error) {

@@ -100,14 +100,17 @@ func (s *state) recoverWith(b Recover) (*identity.Member, *identity.Error) {
 		s.remove(tableJoinTokens, t)
 	}
 	s.internal, s.clients = newWindow(internalAge), newWindow(clientKeyAge)
+	// The majority may have given generations that this node never heard of.
+	s.generation += generationLeap
 	s.closed = closedByRecovery
-	return survivor, nil
+	return s.changeMember(b.Node, func(m *identity.Member) {
+		m.Barred, m.Draining, m.RemovalReason = 0, 0, "" // it is all that is left
+	})
 }
 
 func (s *state) openMinting() *identity.Error {
 	if s.restoring != nil {
-		return identity.Errorf(identity.CodeConflict, "a restore is under way, so not all that was stopped is known yet").
-			WithHint("end it, or begin it again: deputy cluster snapshot restore FILE")
+		return restoreUnderWay("not all that was stopped is known yet")
 	}
 	s.closed = ""
 	return nil

@@ -1,14 +1,13 @@
 package fsm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
-
-	"github.com/hashicorp/go-msgpack/v2/codec"
 
 	"github.com/deputy-id/deputy/identity"
 )
@@ -22,8 +21,11 @@ const (
 	backupMagic   = "DEPUTYBK"
 	backupVersion = 1
 
-	// maxImport bounds the records of one Import, so that it fits into a command.
+	// maxImport bounds the records of one Import, so that it fits into a command. A backup's frames are far smaller,
+	// as nothing else applies while one is imported.
 	maxImport = 768 << 10
+	// maxImportRecords bounds what one Import may make of its bytes: no record of a frame takes less than ten.
+	maxImportRecords = 16 << 10
 )
 
 // BackupHeader is what a restore begins with.
@@ -48,6 +50,7 @@ type BackupInfo struct {
 	Principals   int `json:"principals"`
 	Applications int `json:"applications"`
 	Delegations  int `json:"delegations"`
+	ConsentBars  int `json:"consent_bars"`
 	Revocations  int `json:"revocations"`
 	APITokens    int `json:"api_tokens"`
 }
@@ -76,7 +79,7 @@ func (f *FSM) Backup(dst io.Writer) (BackupInfo, error) {
 		ClusterID: settings.ClusterID, Issuer: settings.Issuer, Index: v.index, Time: v.time,
 		Bytes: tee.bytes, SHA256: hex.EncodeToString(tee.sum.Sum(nil)),
 		Agents: counts.Agents, Principals: counts.Principals, Applications: counts.Applications,
-		Delegations: counts.Delegations, Revocations: counts.Revocations, APITokens: counts.APITokens,
+		Delegations: counts.Delegations, ConsentBars: v.bars.Len(), Revocations: counts.Revocations, APITokens: counts.APITokens,
 	}, nil
 }
 
@@ -104,9 +107,8 @@ func InspectBackup(source io.Reader) (BackupInfo, error) {
 // It hands them to visit as it reads, so the checksum is only known to be right when it returns; a caller inspects
 // the backup first. Errors wrap one of ErrSnapshotForeign, ErrSnapshotVersion, ErrSnapshotCorrupt, or are visit's.
 func ReadBackup(source io.Reader, visit func(Body) error) (BackupInfo, error) {
-	sum := sha256.New()
-	counted := &tally{dst: sum, sum: sha256.New()}
-	r := newFrameReader(io.TeeReader(source, counted))
+	whole := &tally{dst: io.Discard, sum: sha256.New()}
+	r := newFrameReader(io.TeeReader(source, whole))
 	var head [len(backupMagic) + 2]byte
 	if err := r.raw(head[:]); err != nil {
 		return BackupInfo{}, err
@@ -124,7 +126,7 @@ func ReadBackup(source io.Reader, visit func(Body) error) (BackupInfo, error) {
 	if err := b.run(); err != nil {
 		return BackupInfo{}, err
 	}
-	b.info.Bytes, b.info.SHA256 = counted.bytes, hex.EncodeToString(sum.Sum(nil))
+	b.info.Bytes, b.info.SHA256 = whole.bytes, hex.EncodeToString(whole.sum.Sum(nil))
 	return b.info, nil
 }
 
@@ -133,6 +135,10 @@ type backupReader struct {
 	visit  func(Body) error
 	header *BackupHeader
 	info   BackupInfo
+
+	records int
+	section section // of the last record
+	key     []byte  // of the last record
 }
 
 func (b *backupReader) run() error {
@@ -148,7 +154,7 @@ func (b *backupReader) run() error {
 			if err := b.finish(); err != nil {
 				return err
 			}
-			return b.visit(EndRestore{})
+			return b.visit(EndRestore{Records: b.records})
 		case number == sectionMeta:
 			err = b.begin()
 		case b.header == nil:
@@ -173,6 +179,9 @@ func (b *backupReader) begin() error {
 	if b.more() {
 		return corrupt("its header is followed by something else")
 	}
+	if header.Generation > maxGeneration {
+		return corrupt("its generation counter is %d, which no cluster ever reaches", header.Generation)
+	}
 	if err := header.Settings.Validate(); err != nil {
 		return fmt.Errorf("%w: its settings: %w", ErrSnapshotCorrupt, err)
 	}
@@ -182,15 +191,26 @@ func (b *backupReader) begin() error {
 }
 
 func (b *backupReader) frame(number section) error {
-	records, err := b.decode(number)
-	if err != nil {
-		return err
-	}
 	if len(b.payload) > maxImport {
 		return corrupt("a frame of %d bytes; a backup has none over %d", len(b.payload), maxImport)
 	}
-	b.count(number, records)
-	return b.visit(Import{Section: uint8(number), Records: append([]byte(nil), b.payload...)})
+	i, err := decodeImport(number, b.payload)
+	if err != nil {
+		return err
+	}
+	if i.records == 0 {
+		return corrupt("a frame of section %d holds nothing", number)
+	}
+	if !i.follows(b.section, b.key) {
+		return corrupt("the records of section %d are not in order", number)
+	}
+	if err := i.validate(b.header); err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshotCorrupt, err)
+	}
+	b.section, b.key = number, i.last
+	b.records += i.records
+	b.count(number, i.records)
+	return b.visit(Import{Section: uint8(number), Records: bytes.Clone(b.payload)})
 }
 
 func (b *backupReader) count(number section, records int) {
@@ -203,130 +223,11 @@ func (b *backupReader) count(number section, records int) {
 		b.info.Applications += records
 	case sectionDelegations:
 		b.info.Delegations += records
+	case sectionBars:
+		b.info.ConsentBars += records
 	case sectionRevocations:
 		b.info.Revocations += records
 	case sectionAPITokens:
 		b.info.APITokens += records
 	}
-}
-
-// decode reads every record of the frame and holds it to what a command would have to keep to.
-func (b *backupReader) decode(number section) (records int, err error) {
-	i, err := decodeImport(number, b.payload)
-	if err != nil {
-		return 0, err
-	}
-	return i.records, i.validate(b.header)
-}
-
-// imported are the decoded records of one frame.
-type imported struct {
-	records      int
-	agents       []*wireAgent
-	principals   []*wirePrincipal
-	applications []*identity.Application
-	delegations  []*record
-	bars         []*wireBar
-	revocations  []*identity.Revocation
-	apiTokens    []*identity.APIToken
-}
-
-// decodeImport is total: whatever the bytes are, it answers records or ErrSnapshotCorrupt.
-func decodeImport(number section, payload []byte) (i *imported, err error) {
-	i = new(imported)
-	d := codec.NewDecoderBytes(payload, handle)
-	for d.NumBytesRead() < len(payload) {
-		switch number {
-		case sectionAgents:
-			err = decodeNext(d, &i.agents)
-		case sectionPrincipals:
-			err = decodeNext(d, &i.principals)
-		case sectionApplications:
-			err = decodeNext(d, &i.applications)
-		case sectionDelegations:
-			err = i.decodeDelegation(d)
-		case sectionBars:
-			err = decodeNext(d, &i.bars)
-		case sectionRevocations:
-			err = decodeNext(d, &i.revocations)
-		case sectionAPITokens:
-			err = decodeNext(d, &i.apiTokens)
-		default:
-			return nil, corrupt("section %d has no place in a backup", number)
-		}
-		if err != nil {
-			return nil, err
-		}
-		i.records++
-	}
-	return i, nil
-}
-
-func decodeNext[T any](d *codec.Decoder, into *[]*T) error {
-	v := new(T)
-	if err := d.Decode(v); err != nil {
-		return corrupt("it holds what is no record")
-	}
-	*into = append(*into, v)
-	return nil
-}
-
-func (i *imported) decodeDelegation(d *codec.Decoder) error {
-	var w wireRecord
-	if err := d.Decode(&w); err != nil {
-		return corrupt("it holds what is no delegation")
-	}
-	r, err := w.record()
-	if err != nil {
-		return err
-	}
-	i.delegations = append(i.delegations, r)
-	return nil
-}
-
-// validate holds the records to the bounds of the domain. That is done where a backup is read, once, and not where
-// it is applied: such rules change between versions, and replicas of two versions would come apart by them.
-func (i *imported) validate(h *BackupHeader) error {
-	for _, w := range i.agents {
-		if w.Agent == nil || w.Born == 0 || w.Born > w.Agent.Generation || w.Agent.Generation > h.Generation {
-			return corrupt("an agent's generations don't fit together")
-		}
-		if err := w.Agent.Validate(); err != nil {
-			return fmt.Errorf("%w: agent %.64q: %w", ErrSnapshotCorrupt, w.Agent.Name, err)
-		}
-	}
-	for _, w := range i.principals {
-		if w.Principal == nil || w.Born == 0 || w.Born > w.Principal.Generation || w.Principal.Generation > h.Generation || w.Killed > h.Generation {
-			return corrupt("a principal's generations don't fit together")
-		}
-		if err := w.Principal.Validate(); err != nil {
-			return fmt.Errorf("%w: principal %.64q: %w", ErrSnapshotCorrupt, w.Principal.ID, err)
-		}
-	}
-	for _, a := range i.applications {
-		if err := a.Validate(); err != nil {
-			return fmt.Errorf("%w: application %.64q: %w", ErrSnapshotCorrupt, a.Name, err)
-		}
-	}
-	for _, r := range i.delegations {
-		if r.made > h.Generation || r.principal == "" || r.agent.Value() == "" {
-			return corrupt("a delegation's parties or generation are missing")
-		}
-	}
-	for _, w := range i.bars {
-		if w.Made > h.Generation {
-			return corrupt("a withdrawal of consent has a generation that never was")
-		}
-	}
-	for _, r := range i.revocations {
-		if r.Handle == "" || len(r.Handle) > identity.MaxHandleLength {
-			return corrupt("a revocation's handle has %d characters", len(r.Handle))
-		}
-	}
-	for _, t := range i.apiTokens {
-		if t.ID == "" || len(t.Hash) == 0 {
-			return corrupt("an API token lacks its id or hash")
-		}
-	}
-	return nil
 }

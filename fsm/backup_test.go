@@ -236,7 +236,7 @@ func TestHostileImportIsRefusedAsAWhole(t *testing.T) {
 	m.refused(identity.CodeInvalid, twice)
 	require.Zero(t, m.fsm.View().Counts().Agents)
 	must1[*Imported](m, agents)
-	m.refused(identity.CodeInvalid, agents)
+	m.refused(identity.CodeConflict, agents)
 	for _, number := range []section{sectionMeta, sectionMembers, sectionSigningKeys, sectionJoinTokens, sectionClientReceipts, 99} {
 		m.refused(identity.CodeInvalid, Import{Section: uint8(number), Records: agents.Records})
 	}

@@ -147,7 +147,8 @@ type WithdrawDelegation struct {
 
 // Revoke denies handles; at most MaxRevoke. What a handle names is ended along with it, so that it does not
 // come back once the entry has expired: a delegation is withdrawn, a credential removed, an API token deleted,
-// a signing key dropped, and an agent or principal at that generation gets the next one. Value: *Revoked.
+// a signing key dropped, and an agent or principal at that generation gets the next one. One that has not reached the
+// generation yet is killed, and the generation that it had is denied, too. Value: *Revoked, with all that was denied.
 //
 // The last API token with role admin is denied but kept, as nobody could make another without it: what it
 // minted is dead and it mints no more, and it is deleted when another admin is made.
@@ -155,7 +156,7 @@ type Revoke struct {
 	Handles []identity.Handle `codec:"h"`
 	Reason  string            `codec:"re,omitempty"`
 	// Replay says that the handles were revoked in a cluster that this one was restored from: an agent or principal
-	// at that generation, or an earlier one, is suspended as well.
+	// at that generation, or an earlier one, is killed. While minting is closed this goes without saying.
 	Replay bool `codec:"rp,omitempty"`
 }
 
@@ -219,8 +220,8 @@ type RotateGossip struct {
 }
 
 // Recover begins anew after a lost quorum, with one node: the other members are removed, every signing key is
-// denied and dropped, join tokens and command ids are forgotten, and minting is closed. To recover again for the
-// same node changes nothing that is not so already. Value: *identity.Member.
+// denied and dropped, join tokens and command ids are forgotten, generations leap, and minting is closed. To do it
+// again does no harm. Value: *identity.Member.
 type Recover struct {
 	Node string `codec:"n"`
 }
@@ -239,8 +240,11 @@ type Import struct {
 	Records []byte `codec:"r"` // at most maxImport
 }
 
-// EndRestore says that all of the backup has been imported. Minting stays closed. Value: *Imported, of all.
-type EndRestore struct{}
+// EndRestore says that all records of the backup have been imported (CodeConflict where they have not). Minting stays
+// closed. Value: *Imported, of all.
+type EndRestore struct {
+	Records int `codec:"r"`
+}
 
 // Imported counts what came of a backup.
 type Imported struct {

@@ -2,6 +2,9 @@ package fsm
 
 import (
 	"time"
+	"unique"
+
+	"github.com/tidwall/btree"
 
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
@@ -17,15 +20,36 @@ type longer struct {
 // node's clock by the allowed skew, and of others by as much the other way.
 const settle = 5 * time.Second
 
-// replaced notes that a setting changes from one length to another, at a time.
+// maxLonger bounds a setting in whatever unit, so that no sum of times overflows; what is in force is far less.
+const maxLonger = 1 << 30
+
+// replaced notes that a setting changes from one length to another, at a time. Of several changes the longest that
+// still counts is kept, until nothing of it or of those between can be running.
 func (l longer) replaced(was, becomes int64, unit time.Duration, now identity.Instant) longer {
+	next := longer{Value: min(was, maxLonger)}
+	next.Until = after(now, time.Duration(max(next.Value, 0))*unit+settle)
 	if now < l.Until {
-		was = max(was, l.Value)
+		next.Value, next.Until = max(next.Value, l.Value), max(next.Until, l.Until)
 	}
-	if was <= becomes {
+	if next.Value <= becomes {
 		return longer{}
 	}
-	return longer{Value: was, Until: after(now, time.Duration(was)*unit+settle)}
+	return next
+}
+
+// wire is how a snapshot has it: not at all where nothing counts.
+func (l longer) wire() *longer {
+	if l == (longer{}) {
+		return nil
+	}
+	return &l
+}
+
+func (l *longer) read() longer {
+	if l == nil {
+		return longer{}
+	}
+	return *l
 }
 
 // bound is the longest that still counts.
@@ -70,31 +94,48 @@ type Reach struct {
 	Truncated   bool
 }
 
-// maxReach bounds the delegations that are looked at: counting must not cost more than stopping.
+// maxReach bounds the delegations that are looked at, active or not: counting must not cost more than stopping.
 const maxReach = 100_000
 
-// AgentReach counts what rests on an agent.
+// AgentReach counts what rests on an agent now.
 func (v *View) AgentReach(name string) Reach {
-	return v.reach(DelegationFilter{Agent: name, ActiveAt: v.time}, func(r *Reach, n int) { r.Principals = n }, func(d *record) string { return d.principal })
+	if _, ok := v.agentsByName.find(name); !ok {
+		return Reach{}
+	}
+	agent := unique.Make(name)
+	principals := make(map[string]struct{})
+	r := v.reach(v.delegationsByAgent, &record{agent: agent}, func(d *record) bool { return d.agent == agent },
+		func(d *record) { principals[d.principal] = struct{}{} })
+	r.Principals = len(principals)
+	return r
 }
 
-// PrincipalReach counts what rests on a principal.
+// PrincipalReach counts what rests on a principal now.
 func (v *View) PrincipalReach(id string) Reach {
-	return v.reach(DelegationFilter{Principal: id, ActiveAt: v.time}, func(r *Reach, n int) { r.Agents = n }, func(d *record) string { return d.agent.Value() })
+	agents := make(map[unique.Handle[string]]struct{})
+	r := v.reach(v.delegationsByPrincipal, &record{principal: id}, func(d *record) bool { return d.principal == id },
+		func(d *record) { agents[d.agent] = struct{}{} })
+	r.Agents = len(agents)
+	return r
 }
 
-func (v *View) reach(f DelegationFilter, distinct func(*Reach, int), other func(*record) string) Reach {
-	var r Reach
-	seen := make(map[string]struct{})
-	v.walk(f, "", func(d *record, _ *principalRow) bool {
-		if r.Delegations == maxReach {
+// reach walks the records of one agent or principal, and shows those that are active.
+func (v *View) reach(t *btree.BTreeG[*record], from *record, of func(*record) bool, show func(*record)) (r Reach) {
+	looked := 0
+	t.Ascend(from, func(d *record) bool {
+		if !of(d) {
+			return false
+		}
+		if looked == maxReach {
 			r.Truncated = true
 			return false
 		}
-		r.Delegations++
-		seen[other(d)] = struct{}{}
+		looked++
+		if p, ok := v.alive(d); ok && d.activeAt(v.time, p) {
+			r.Delegations++
+			show(d)
+		}
 		return true
 	})
-	distinct(&r, len(seen))
 	return r
 }

@@ -46,9 +46,15 @@ func samples() []Command {
 		RemoveMember{ID: "n1", Reason: "old"},
 		PublishKey{identity.SigningKey{KID: "k1", Node: "n1", Alg: "EdDSA", Public: secret(5)}},
 		RetireKey{KID: "k1"},
-		BarMember{ID: "n1", Reason: "old"}, DrainMember{ID: "n1", Draining: true}, RotateKey{ID: "n1"}, RotateGossip{Keys: [][]byte{secret(6)}},
-		Recover{Node: "n1"}, BeginRestore{Backup: BackupHeader{Index: 7, Time: epoch, Generation: 9, Settings: identity.Settings{Issuer: "https://id.example"}}},
-		Import{Section: uint8(sectionAgents), Records: []byte{1}}, EndRestore{}, OpenMinting{},
+		BarMember{ID: "n1", Reason: "old"},
+		DrainMember{ID: "n1", Draining: true},
+		RotateKey{ID: "n1"},
+		RotateGossip{Keys: [][]byte{secret(6)}},
+		Recover{Node: "n1"},
+		BeginRestore{Backup: BackupHeader{Index: 7, Time: epoch, Generation: 9, Settings: identity.Settings{Issuer: "https://id.example"}}},
+		Import{Section: uint8(sectionAgents), Records: []byte{1}},
+		EndRestore{},
+		OpenMinting{},
 	}
 	bodies = append(bodies, Batch{Bodies: bodies[3:8]})
 	commands := make([]Command, len(bodies))

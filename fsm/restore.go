@@ -206,7 +206,7 @@ func (l *loader) finish() *state {
 	s.index, s.time, s.generation = m.Index, m.Time, m.Generation
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
 	s.settings, s.closed, s.restoring = &m.Settings, m.Closed, m.Restoring
-	s.longerLease, s.longerOffline = m.LongerLease, m.LongerOffline
+	s.longerLease, s.longerOffline = m.LongerLease.read(), m.LongerOffline.read()
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

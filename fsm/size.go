@@ -64,7 +64,7 @@ func sizeOfValue(v any) int {
 		return objectSize + len(v.KID) + len(v.Node) + len(v.Alg) + len(v.Public)
 	case *identity.Settings:
 		return objectSize + len(v.ClusterID) + len(v.Issuer) + sizeOfList(v.ExternalURLs) + sizeOfList(v.GossipKeys)
-	case *Purged:
+	case *Purged, *Imported:
 		return objectSize
 	default:
 		return 0

@@ -70,8 +70,8 @@ type wireMeta struct {
 
 	Closed        string     `codec:"cl,omitempty"`
 	Restoring     *restoring `codec:"rs,omitempty"`
-	LongerLease   longer     `codec:"ll"`
-	LongerOffline longer     `codec:"lo"`
+	LongerLease   *longer    `codec:"ll,omitempty"`
+	LongerOffline *longer    `codec:"lo,omitempty"`
 }
 
 type wireAgent struct {
@@ -164,7 +164,7 @@ func (s *snapshot) write(dst io.Writer) error {
 	w.record(&wireMeta{
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
-		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease, LongerOffline: v.longerOffline,
+		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease.wire(), LongerOffline: v.longerOffline.wire(),
 	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)

@@ -47,6 +47,7 @@ const (
 	valueSigningKey
 	valueSettings
 	valuePurged
+	valueImported
 )
 
 func kindOfValue(v any) (valueKind, error) {
@@ -83,6 +84,8 @@ func kindOfValue(v any) (valueKind, error) {
 		return valueSettings, nil
 	case *Purged:
 		return valuePurged, nil
+	case *Imported:
+		return valueImported, nil
 	default:
 		return 0, fmt.Errorf("BUG: a receipt holds a %T", v)
 	}
@@ -126,6 +129,8 @@ func readValue(r *frameReader, kind valueKind) (any, error) {
 		return read[identity.Settings](r)
 	case valuePurged:
 		return read[Purged](r)
+	case valueImported:
+		return read[Imported](r)
 	default:
 		return nil, fmt.Errorf("a receipt holds a value of unknown kind %d", kind)
 	}

@@ -312,6 +312,15 @@ func everyBody() []Body {
 		UpdateMember{},
 		RemoveMember{},
 		PublishKey{},
-		RetireKey{}, BarMember{}, DrainMember{}, RotateKey{}, RotateGossip{}, Recover{}, BeginRestore{}, Import{}, EndRestore{}, OpenMinting{},
+		RetireKey{},
+		BarMember{},
+		DrainMember{},
+		RotateKey{},
+		RotateGossip{},
+		Recover{},
+		BeginRestore{},
+		Import{},
+		EndRestore{},
+		OpenMinting{},
 	}
 }
