@@ -96,7 +96,8 @@ func (s *Server) leaseOptions(renewal time.Duration) cluster.LeaseOptions {
 			if err != nil {
 				return 0, err
 			}
-			return index, json.Unmarshal(answer, &index)
+			err = json.Unmarshal(answer, &index)
+			return index, err
 		},
 		WaitApplied: s.fsm.WaitApplied,
 		Member: func() bool {

@@ -23,7 +23,9 @@ func (a *app) agentCommand() *cobra.Command {
 		a.agentLifecycle(client.Activate, "Let a suspended or deactivated agent work again"),
 		a.agentLifecycle(client.Suspend, "End what runs as the agent and let nothing new start, until it is activated"),
 		a.agentLifecycle(client.Deactivate, "Retire the agent: end what runs and let nothing happen to it until it is activated"),
-		a.agentRevoke(), a.agentAccess(), a.agentAssign(), a.credentialCommand(ofAgents),
+		a.agentRevoke("revoke", wire.WaitCommitted, "End everything that runs as the agent, and suspend it"),
+		a.agentRevoke("kill", wire.WaitFenced, "The kill switch: revoke, and wait until no node acts as the agent any more"),
+		a.agentAccess(), a.agentAssign(), a.credentialCommand(ofAgents),
 	)
 }
 
@@ -222,7 +224,7 @@ unless --revoke is given.`,
 }
 
 func (a *app) agentDelete() *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:               "delete NAME",
 		Short:             "Delete an agent, which ends every token that rests on it",
@@ -230,19 +232,19 @@ func (a *app) agentDelete() *cobra.Command {
 		Args:              exactly("the agent's name"),
 		ValidArgsFunction: a.completeAgents(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			deleted, err := c.DeleteAgent(ctx, args[0], reason)
+			deleted, err := c.DeleteAgent(ctx, args[0], f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showDeleted(deleted)
+			return a.showDeleted(deleted, &f)
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 
 func (a *app) agentLifecycle(step client.Lifecycle, short string) *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:               string(step) + " NAME",
 		Short:             short,
@@ -250,73 +252,31 @@ func (a *app) agentLifecycle(step client.Lifecycle, short string) *cobra.Command
 		Args:              exactly("the agent's name"),
 		ValidArgsFunction: a.completeAgents(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			status, err := c.AgentLifecycle(ctx, args[0], step, reason)
+			status, err := c.AgentLifecycle(ctx, args[0], step, f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.show(status, func(s *sheet) {
+			return f.stopped(a, status, &status.Stop, func(s *sheet) {
 				s.field("Agent", status.Agent.ID)
 				s.field("Status", string(status.Agent.Status))
 				s.field("Revoked", joined(status.Handles))
-				s.field("Committed", yesNo(status.Committed))
 			})
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 
-func (a *app) agentRevoke() *cobra.Command {
-	k := killFlags{}
-	cmd := &cobra.Command{
-		Use:     "revoke NAME",
-		Aliases: []string{"kill"},
-		Short:   "The kill switch: end everything that runs as the agent, and suspend it",
-		Example: `  deputy agent kill support-triage-agent --reason INC-42
-  deputy agent revoke support-triage-agent --dry-run`,
+func (a *app) agentRevoke(verb, wait, short string) *cobra.Command {
+	return a.killSwitch(&cobra.Command{
+		Use:   verb + " NAME",
+		Short: short,
+		Example: "  deputy agent " + verb + ` support-triage-agent --reason INC-42
+  deputy agent ` + verb + " support-triage-agent --dry-run",
 		Args:              exactly("the agent's name"),
 		ValidArgsFunction: a.completeAgents(),
-		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			kill, err := c.KillAgent(ctx, args[0], k.request(), k.dryRun)
-			if err != nil {
-				return err
-			}
-			return a.showKill(kill)
-		}),
-	}
-	k.add(cmd, "agent")
-	return cmd
-}
-
-// killFlags are those of both kill switches.
-type killFlags struct {
-	reason     string
-	keepActive bool
-	dryRun     bool
-}
-
-func (k *killFlags) add(cmd *cobra.Command, what string) {
-	reasonFlag(cmd, &k.reason)
-	cmd.Flags().BoolVar(&k.keepActive, "keep-active", false, "end what runs, but leave the "+what+" active")
-	cmd.Flags().BoolVar(&k.dryRun, "dry-run", false, "change nothing; say what would be touched")
-}
-
-func (k *killFlags) request() wire.KillRequest {
-	return wire.KillRequest{Reason: k.reason, KeepActive: k.keepActive}
-}
-
-func (a *app) showKill(kill *wire.Kill) error {
-	return a.show(kill, func(s *sheet) {
-		if kill.DryRun {
-			s.field("Dry run", "nothing was changed")
-		}
-		s.field("Id", kill.ID)
-		s.field("Status", string(kill.Status))
-		s.field("Revoked", joined(kill.Handles))
-		s.field("Active delegations", count(kill.ActiveDelegations))
-		if !kill.DryRun {
-			s.field("Committed", yesNo(kill.Committed))
-		}
+	}, "agent", wait, func(ctx context.Context, c *client.Client, name string, k *killFlags) (*wire.Kill, error) {
+		return c.KillAgent(ctx, name, k.request(), k.dryRun, k.options()...)
 	})
 }
 

@@ -98,18 +98,21 @@ func (a *app) apiTokenList() *cobra.Command {
 }
 
 func (a *app) apiTokenDelete() *cobra.Command {
-	return &cobra.Command{
+	var f stopFlags
+	cmd := &cobra.Command{
 		Use:     "delete ID",
 		Aliases: []string{"revoke"},
 		Short:   "End an API token",
 		Example: "  deputy api-token delete tok_01ks8n1x5b5e5fh2wwt0rrnq7a",
 		Args:    exactly("the token's id"),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			deleted, err := c.DeleteAPIToken(ctx, args[0])
+			deleted, err := c.DeleteAPIToken(ctx, args[0], f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showDeleted(deleted)
+			return a.showDeleted(deleted, &f)
 		}),
 	}
+	f.addWait(a, cmd, wire.WaitCommitted)
+	return cmd
 }

@@ -178,7 +178,7 @@ func (a *app) applicationDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showDeleted(deleted)
+			return a.showDeleted(deleted, &stopFlags{})
 		}),
 	}
 }

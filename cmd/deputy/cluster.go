@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,8 @@ func (a *app) clusterCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "cluster",
 		Short: "The cluster: its nodes, who leads, who may join",
-	}, a.clusterMembers(), a.clusterStatus(), a.clusterJoinToken(), a.clusterRemove(), a.clusterTransfer())
+	}, a.clusterMembers(), a.clusterStatus(), a.clusterJoinToken(), a.clusterDrain(), a.clusterRemove(), a.clusterTransfer(),
+		a.clusterRotateKeys(), a.clusterRotateGossip(), a.clusterSettings(), a.clusterSnapshot(), a.clusterRestore(), a.clusterOpen())
 }
 
 func (a *app) clusterMembers() *cobra.Command {
@@ -52,12 +54,20 @@ type clusterStatus struct {
 	Nodes       int           `json:"nodes"`
 	NodesAlive  int           `json:"nodes_alive"`
 	// MayFail is how many more voters can fail before writes stop; -1 where they have stopped.
-	MayFail int           `json:"may_fail"`
-	Members []wire.Member `json:"members"`
+	MayFail int `json:"may_fail"`
+	// MintingClosed says why nothing is minted anywhere.
+	MintingClosed string            `json:"minting_closed,omitempty"`
+	Members       []wire.Member     `json:"members"`
+	Freshness     []wire.NodeStatus `json:"freshness"`
 }
 
-func statusOf(settings *wire.Settings, members []wire.Member) *clusterStatus {
-	status := &clusterStatus{Settings: *settings, Nodes: len(members), Members: members}
+func statusOf(settings *wire.Settings, members []wire.Member, nodes []wire.NodeStatus) *clusterStatus {
+	status := &clusterStatus{Settings: *settings, Nodes: len(members), Members: members, Freshness: nodes}
+	for i := range nodes {
+		if status.MintingClosed == "" {
+			status.MintingClosed = nodes[i].MintingClosed
+		}
+	}
 	for i := range members {
 		m := &members[i]
 		alive := m.State == wire.MemberAlive
@@ -104,7 +114,11 @@ func (a *app) clusterStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			status := statusOf(settings, members.Items)
+			nodes, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			status := statusOf(settings, members.Items, nodes.Items)
 			return a.show(status, func(s *sheet) {
 				s.field("Cluster", status.Settings.ClusterID)
 				s.field("Issuer", status.Settings.Issuer)
@@ -112,13 +126,10 @@ func (a *app) clusterStatus() *cobra.Command {
 				s.field("Voters", fmt.Sprintf("%d of %d alive", status.VotersAlive, status.Voters))
 				s.field("Nodes", fmt.Sprintf("%d of %d alive", status.NodesAlive, status.Nodes))
 				s.field("Writes", writesText(status.MayFail))
+				s.field("Minting", orOpen(status.MintingClosed))
 				for i := range status.Members {
 					m := &status.Members[i]
-					line := m.State + " " + memberRole(m)
-					if m.AppliedIndex > 0 { // the node that answers may not have heard
-						line += fmt.Sprintf(", applied %d", m.AppliedIndex)
-					}
-					s.field(m.ID, line)
+					s.field(m.ID, m.State+" "+memberRole(m)+nodeText(status.Freshness, m.ID))
 				}
 			})
 		}),
@@ -155,39 +166,6 @@ func (a *app) clusterJoinToken() *cobra.Command {
 	return cmd
 }
 
-func (a *app) clusterRemove() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use:     "remove NODE",
-		Short:   "Take a node out of the cluster for good; its id is never used again",
-		Example: "  deputy cluster remove n4 --reason 'disk failed'",
-		Args:    exactly("the node's id"),
-		ValidArgsFunction: a.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
-			p, err := c.Members(ctx)
-			if err != nil {
-				return nil, err
-			}
-			ids := make([]string, len(p.Items))
-			for i := range p.Items {
-				ids[i] = p.Items[i].ID
-			}
-			return ids, nil
-		}),
-		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			removed, err := c.RemoveMember(ctx, args[0], reason)
-			if err != nil {
-				return err
-			}
-			return a.show(removed, func(s *sheet) {
-				s.field("Removed", removed.ID)
-				s.field("Next", "stop its process; the tokens it signed stay good until they end")
-			})
-		}),
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "kept with the member's record")
-	return cmd
-}
-
 func (a *app) clusterTransfer() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
@@ -208,4 +186,38 @@ func (a *app) clusterTransfer() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&to, "to", "", "a voter's id (default: the one that is furthest along)")
 	return cmd
+}
+
+func orOpen(closed string) string {
+	if closed == "" {
+		return "open"
+	}
+	return "closed: " + closed + "; see deputy cluster open --help"
+}
+
+// nodeText is what a node says of itself, as far as it is worth a line.
+func nodeText(nodes []wire.NodeStatus, id string) string {
+	i := slices.IndexFunc(nodes, func(n wire.NodeStatus) bool { return n.ID == id })
+	switch {
+	case i < 0:
+		return ""
+	case nodes[i].Error != "":
+		return ", " + nodes[i].Error
+	}
+	n := &nodes[i]
+	text := fmt.Sprintf(", fresh as of %s ago", millis(n.AgeMilliseconds))
+	if !n.Fresh {
+		text = ", NOT fresh: " + n.Reason
+	}
+	text += fmt.Sprintf(", applied %d", n.AppliedIndex)
+	if n.Draining {
+		text += ", draining"
+	}
+	if n.PendingRevocations > 0 {
+		text += fmt.Sprintf(", keeps %d revocations until there is a majority", n.PendingRevocations)
+	}
+	if n.ClockOffsetMilliseconds > 500 || n.ClockOffsetMilliseconds < -500 {
+		text += fmt.Sprintf(", clock off by %s", millis(n.ClockOffsetMilliseconds))
+	}
+	return text
 }

@@ -19,7 +19,7 @@ type credentialOwner struct {
 	complete func(*app) cobra.CompletionFunc
 	create   func(*client.Client, context.Context, string, wire.CredentialRequest) (*wire.NewCredential, error)
 	list     func(*client.Client, context.Context, string) (*client.Page[wire.Credential], error)
-	revoke   func(c *client.Client, ctx context.Context, name, id, reason string) (*wire.Deleted, error)
+	revoke   func(c *client.Client, ctx context.Context, name, id, reason string, options ...client.Option) (*wire.Deleted, error)
 }
 
 var (
@@ -86,7 +86,7 @@ func (a *app) credentialList(o credentialOwner) *cobra.Command {
 }
 
 func (a *app) credentialRevoke(o credentialOwner) *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:               "revoke NAME CREDENTIAL",
 		Short:             "Remove a credential and end every token that was asked for with it",
@@ -94,14 +94,14 @@ func (a *app) credentialRevoke(o credentialOwner) *cobra.Command {
 		Args:              exactly("the "+o.noun+"'s name", "the credential's id"),
 		ValidArgsFunction: o.complete(a),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			deleted, err := o.revoke(c, ctx, args[0], args[1], reason)
+			deleted, err := o.revoke(c, ctx, args[0], args[1], f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showDeleted(deleted)
+			return a.showDeleted(deleted, &f)
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 
@@ -131,8 +131,8 @@ func (s *sheet) newCredential(c *wire.NewCredential) {
 	s.field("Keep it", "it is shown only now")
 }
 
-func (a *app) showDeleted(d *wire.Deleted) error {
-	return a.show(d, func(s *sheet) {
+func (a *app) showDeleted(d *wire.Deleted, f *stopFlags) error {
+	return f.stopped(a, d, &d.Stop, func(s *sheet) {
 		s.field("Deleted", d.ID)
 		s.field("Revoked", joined(d.Handles))
 		if !d.Known {

@@ -106,7 +106,7 @@ func (a *app) delegationList() *cobra.Command {
 }
 
 func (a *app) delegationWithdraw() *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:     "withdraw ID",
 		Aliases: []string{"revoke", "delete"},
@@ -114,17 +114,17 @@ func (a *app) delegationWithdraw() *cobra.Command {
 		Example: "  deputy delegation withdraw dlg_01ks8n1x5b5e5fh2wwt0rrnq7a --reason 'asked by the user'",
 		Args:    exactly("the delegation's id"),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			deleted, err := c.WithdrawDelegation(ctx, args[0], reason)
+			deleted, err := c.WithdrawDelegation(ctx, args[0], f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.show(deleted, func(s *sheet) {
+			return f.stopped(a, deleted, &deleted.Stop, func(s *sheet) {
 				s.field("Withdrawn", deleted.ID)
 				s.field("Revoked", joined(deleted.Handles))
 			})
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 

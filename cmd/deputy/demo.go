@@ -236,7 +236,7 @@ func (d *demo) tellWhenAllVote(ctx context.Context) {
 	ticker := time.NewTicker(votePoll)
 	defer ticker.Stop()
 	for {
-		if members, err := c.Members(ctx); err == nil && statusOf(&wire.Settings{}, members.Items).Voters == demoNodes {
+		if members, err := c.Members(ctx); err == nil && statusOf(&wire.Settings{}, members.Items, nil).Voters == demoNodes {
 			fmt.Fprintf(d.out, "\nAll %d nodes have a vote now: the cluster goes on without any one of them.\n", demoNodes)
 			return
 		}

@@ -20,7 +20,9 @@ func (a *app) principalCommand() *cobra.Command {
 		a.principalStatus("activate", identity.StatusActive, "Let a suspended principal's delegations count again"),
 		a.principalStatus("suspend", identity.StatusSuspended, "End what runs on behalf of the principal and let nothing new start"),
 		a.principalStatus("deactivate", identity.StatusDeactivated, "Retire the principal"),
-		a.principalRevoke(), a.principalDelegations(),
+		a.principalRevoke("revoke", wire.WaitCommitted, "End everything that runs on behalf of a principal, withdraw their delegations and suspend them"),
+		a.principalRevoke("kill", wire.WaitFenced, "Revoke, and wait until no node acts on behalf of the principal any more"),
+		a.principalDelegations(),
 	)
 }
 
@@ -131,21 +133,21 @@ func (a *app) principalUpdate() *cobra.Command {
 }
 
 func (a *app) principalDelete() *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:     "delete ID",
 		Short:   "Delete a principal, which ends every token that rests on them",
 		Example: "  deputy principal delete user@company.com --reason 'left the company'",
 		Args:    exactly("the principal's id"),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			deleted, err := c.DeletePrincipal(ctx, args[0], reason)
+			deleted, err := c.DeletePrincipal(ctx, args[0], f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showDeleted(deleted)
+			return a.showDeleted(deleted, &f)
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 
@@ -165,25 +167,16 @@ func (a *app) principalStatus(verb string, status identity.Status, short string)
 	}
 }
 
-func (a *app) principalRevoke() *cobra.Command {
-	k := killFlags{}
-	cmd := &cobra.Command{
-		Use:     "revoke ID",
-		Aliases: []string{"kill"},
-		Short:   "End everything that runs on behalf of a principal, withdraw their delegations and suspend them",
-		Example: `  deputy principal revoke user@company.com --reason 'account taken over'
-  deputy principal revoke user@company.com --dry-run`,
+func (a *app) principalRevoke(verb, wait, short string) *cobra.Command {
+	return a.killSwitch(&cobra.Command{
+		Use:   verb + " ID",
+		Short: short,
+		Example: "  deputy principal " + verb + ` user@company.com --reason 'account taken over'
+  deputy principal ` + verb + " user@company.com --dry-run",
 		Args: exactly("the principal's id"),
-		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			kill, err := c.KillPrincipal(ctx, args[0], k.request(), k.dryRun)
-			if err != nil {
-				return err
-			}
-			return a.showKill(kill)
-		}),
-	}
-	k.add(cmd, "principal")
-	return cmd
+	}, "principal", wait, func(ctx context.Context, c *client.Client, id string, k *killFlags) (*wire.Kill, error) {
+		return c.KillPrincipal(ctx, id, k.request(), k.dryRun, k.options()...)
+	})
 }
 
 func (a *app) principalDelegations() *cobra.Command {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/identity"
 )
 
 func (a *app) revocationCommand() *cobra.Command {
@@ -14,11 +17,12 @@ func (a *app) revocationCommand() *cobra.Command {
 		Use:     "revocation",
 		Aliases: []string{"revocations"},
 		Short:   "Revocations: what was stopped, by whom and why",
-	}, a.revocationCreate(), a.revocationList())
+	}, a.revocationCreate(), a.revocationList(), a.revocationExport())
 }
 
 func (a *app) revocationCreate() *cobra.Command {
 	var request wire.RevocationRequest
+	var f stopFlags
 	var b body
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -37,16 +41,17 @@ func (a *app) revocationCreate() *cobra.Command {
 				if named != 1 {
 					return nil, usagef("exactly one of --session, --delegation, --agent and --principal is needed")
 				}
+				request.Reason = f.reason
 				return &request, nil
 			})
 			if err != nil {
 				return err
 			}
-			revocation, err := c.Revoke(ctx, body)
+			revocation, err := c.Revoke(ctx, body, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showRevocation(revocation)
+			return a.showRevocation(revocation, &f)
 		}),
 	}
 	flags := cmd.Flags()
@@ -54,7 +59,7 @@ func (a *app) revocationCreate() *cobra.Command {
 	flags.StringVar(&request.DelegationID, "delegation", "", "a delegation's id")
 	flags.StringVar(&request.AgentID, "agent", "", "an agent's name")
 	flags.StringVar(&request.PrincipalID, "principal", "", "a principal's id")
-	reasonFlag(cmd, &request.Reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	b.flag(cmd, "session", "delegation", "agent", "principal", "reason")
 	mustComplete(cmd.RegisterFlagCompletionFunc("agent", a.completeAgents()))
 	return cmd
@@ -81,16 +86,11 @@ func (a *app) revocationList() *cobra.Command {
 	return cmd
 }
 
-func (a *app) showRevocation(r *wire.Revocation) error {
-	err := a.show(r, func(s *sheet) {
-		s.field("Revoked", joined(r.Handles))
-		s.field("Committed", yesNo(r.Committed))
-		s.field("Index", count(int(r.Index)))
-	})
-	if err == nil && !r.Known {
+func (a *app) showRevocation(r *wire.Revocation, f *stopFlags) error {
+	if !r.Known {
 		a.note("no node has seen that id; it is revoked all the same, but check the spelling")
 	}
-	return err
+	return f.stopped(a, r, &r.Stop, func(s *sheet) { s.field("Revoked", joined(r.Handles)) })
 }
 
 func (s *sheet) revocation(r *wire.RevocationRecord) {
@@ -100,4 +100,40 @@ func (s *sheet) revocation(r *wire.RevocationRecord) {
 	s.field("Revoked at", s.when(r.RevokedAt))
 	s.field("By", r.By)
 	s.field("Reason", r.Reason)
+}
+
+func (a *app) revocationExport() *cobra.Command {
+	var since string
+	cmd := a.takesLong(&cobra.Command{
+		Use:   "export",
+		Short: "Write the whole revocation set as JSON lines, for a replay after a restore",
+		Example: `  deputy revocation export > revocations.jsonl
+  deputy revocation export --since 2026-04-12T08:00:00Z | deputy cluster restore --replay -`,
+		Args: exactly(),
+		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
+			var from identity.Instant
+			if since != "" {
+				at, err := time.Parse(time.RFC3339, since)
+				if err != nil {
+					return usagef("--since is %q; it must be a time such as 2026-04-12T08:00:00Z", since)
+				}
+				from = identity.InstantOf(at)
+			}
+			lines := json.NewEncoder(a.out)
+			for record, err := range c.ExportRevocations(ctx) {
+				if err != nil {
+					return err
+				}
+				if record.RevokedAt < from {
+					continue
+				}
+				if err := lines.Encode(record); err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	})
+	cmd.Flags().StringVar(&since, "since", "", "only what was revoked at that time or later")
+	return cmd
 }

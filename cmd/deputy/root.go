@@ -50,6 +50,8 @@ type app struct {
 	output  string
 	address string
 	timeout time.Duration
+	// patience is what a command allows for beyond timeout, as it knows that its answer takes long.
+	patience time.Duration
 
 	anonymous bool // no API token is at hand
 	started   bool // the command line was understood, so that what fails from here on is not its usage
@@ -139,7 +141,7 @@ func (a *app) does(act func(ctx context.Context, c *client.Client, args []string
 			return err
 		}
 		a.started = true
-		ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+		ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout+a.patience)
 		defer cancel()
 		return act(ctx, c, args)
 	}

@@ -20,6 +20,9 @@ type serverFlags struct {
 	config string
 	join   string
 	listen string
+
+	recoverQuorum bool
+	yes           bool
 }
 
 func (a *app) serverCommand() *cobra.Command {
@@ -46,6 +49,12 @@ to be the first of a new cluster, or a join token of a running one.`,
 			if f.dev && f.join != "" {
 				return usagef("--dev is a cluster of its own and joins no other")
 			}
+			if f.recoverQuorum && (f.dev || f.join != "" || !f.yes) {
+				return usagef(`--recover-quorum is for --config, and for when the majority of voters is lost for good. It makes this node the only one of
+its cluster: what the lost nodes had committed and this one had not received is gone, no other node comes back, every
+token minted so far is dead, and nothing is minted until deputy cluster open. If the others still run, stop them
+first. Say --yes to go on`)
+			}
 			if !f.dev && f.listen != "" {
 				return usagef("--listen is for --dev; with --config the file says public.listen")
 			}
@@ -57,6 +66,8 @@ to be the first of a new cluster, or a join token of a running one.`,
 	flags.BoolVar(&f.dev, "dev", false, "one node in memory")
 	flags.StringVar(&f.config, "config", "", "YAML file")
 	flags.StringVar(&f.join, "join", "", "join token for a new node, - to read it from standard input")
+	flags.BoolVar(&f.recoverQuorum, "recover-quorum", false, "with --config: go on alone after the majority was lost for good")
+	flags.BoolVar(&f.yes, "yes", false, "with --recover-quorum: yes, the others are lost")
 	flags.StringVar(&f.listen, "listen", "", "with --dev: the public address (default 127.0.0.1:8401)")
 	mustComplete(cmd.MarkFlagFilename("config", "yaml", "yml"))
 	return cmd
@@ -92,7 +103,7 @@ func (f *serverFlags) options(a *app) (server.Options, error) {
 			return server.Options{}, err
 		}
 	}
-	return server.Options{Config: config, Logger: config.Logger(a.err)}, nil
+	return server.Options{Config: config, Logger: config.Logger(a.err), RecoverQuorum: f.recoverQuorum}, nil
 }
 
 // serve runs a node until ctx ends or a part of it fails.

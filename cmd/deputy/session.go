@@ -89,7 +89,7 @@ func (a *app) sessionGet() *cobra.Command {
 }
 
 func (a *app) sessionEnd() *cobra.Command {
-	var reason string
+	var f stopFlags
 	cmd := &cobra.Command{
 		Use:     "end ID",
 		Aliases: []string{"revoke", "delete"},
@@ -97,14 +97,14 @@ func (a *app) sessionEnd() *cobra.Command {
 		Example: "  deputy session end ses_01ks8n1x5b5e5fh2wwt0rrnq7a --reason done",
 		Args:    exactly("the session's id"),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			revocation, err := c.EndSession(ctx, args[0], reason)
+			revocation, err := c.EndSession(ctx, args[0], f.reason, f.options()...)
 			if err != nil {
 				return err
 			}
-			return a.showRevocation(revocation)
+			return a.showRevocation(revocation, &f)
 		}),
 	}
-	reasonFlag(cmd, &reason)
+	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 
