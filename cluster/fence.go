@@ -92,10 +92,10 @@ const (
 	maxFenceSends    = 64                    // of one fence, in flight: enough for a round trip to a large fleet
 )
 
-// LeaseDrift is how much longer than d a lease of d may last by another machine's clock: a hundredth, and a floor
-// for short leases. Quartz is a hundred times better, and ntpd corrects a clock's pace by 0.05 % at the most. What
-// it does not cover is a time daemon that is allowed to correct the pace by more than half a percent; see DESIGN.md.
-func LeaseDrift(d time.Duration) time.Duration { return max(100*time.Millisecond, d/100) }
+// LeaseDrift is how much longer than d a lease of d may last by another machine's clock. NTP daemons correct a wrong
+// clock by letting it run faster or slower, CLOCK_BOOTTIME with it: chrony by up to a twelfth (maxslewrate 83,333 ppm).
+// A leader's that gains while a member's loses makes 1.18 of 1. The floor is for short leases.
+func LeaseDrift(d time.Duration) time.Duration { return max(100*time.Millisecond, d/5) }
 
 // NewFences makes the leader's side of fences. They are a prometheus.Collector.
 func NewFences(o FenceOptions) *Fences { return &Fences{o: o, metrics: newFenceMetrics()} }

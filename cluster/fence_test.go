@@ -268,7 +268,7 @@ func TestBoundIsThatOfTheIndex(t *testing.T) {
 		})
 		r := raise(t, fences, time.Minute)
 		require.True(t, r.Done)
-		require.GreaterOrEqual(t, r.Took, 10100*time.Millisecond)
+		require.GreaterOrEqual(t, r.Took, 12*time.Second)
 	})
 }
 
@@ -300,7 +300,7 @@ func TestLaterGrantDoesNotProlongTheFence(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		r := raise(t, f.fences(), time.Minute)
 		require.True(t, r.Done)
-		require.LessOrEqual(t, r.Took, 10100*time.Millisecond)
+		require.LessOrEqual(t, r.Took, 12*time.Second)
 	})
 }
 
@@ -392,10 +392,10 @@ func TestManyFencesAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-func TestLeaseDriftIsAHundredthWithAFloor(t *testing.T) {
+func TestLeaseDriftCoversClocksThatAreSlewedApart(t *testing.T) {
 	require.Equal(t, 100*time.Millisecond, cluster.LeaseDrift(500*time.Millisecond))
-	require.Equal(t, 100*time.Millisecond, cluster.LeaseDrift(10*time.Second))
-	require.Equal(t, 600*time.Millisecond, cluster.LeaseDrift(time.Minute))
+	require.Equal(t, 2*time.Second, cluster.LeaseDrift(10*time.Second))
+	require.Equal(t, 12*time.Second, cluster.LeaseDrift(time.Minute))
 }
 
 func TestFencesAreCounted(t *testing.T) {
