@@ -95,6 +95,14 @@ func TestStaleNodeIsBackedUpWithAMark(t *testing.T) {
 	require.Equal(t, "false", a.Header.Get(wire.HeaderFresh))
 }
 
+func TestBackupThatNobodyReadsEnds(t *testing.T) {
+	n := newGroup(t, 1).nodes[0]
+	for range 3 * maxBackups {
+		require.Equal(t, 200, n.send("HEAD", snapshots, nil).Status)
+		require.Eventually(t, func() bool { return n.api.backups.n.Load() == 0 }, 5*time.Second, time.Millisecond)
+	}
+}
+
 func TestBackupThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 	n := newGroup(t, 1).nodes[0]
 	broken := errors.New("the disk is gone")
