@@ -77,7 +77,7 @@ func reach(b *testing.B, nodes []*denyNode, interval time.Duration, repeats ...t
 			}
 			return len(took) == messages
 		}
-		deadline := time.Now().Add(3 * time.Second)
+		deadline := time.Now().Add(10 * time.Second)
 		for !complete() && time.Now().Before(deadline) {
 			<-time.After(50 * time.Millisecond)
 		}
@@ -96,7 +96,7 @@ func BenchmarkDenyReach(b *testing.B) {
 	b.Run("spaced", func(b *testing.B) {
 		nodes := fiveDenyNodes(b, calmTuning)
 		run(b, nodes...)
-		reach(b, nodes, 5*time.Millisecond)
+		reach(b, nodes, 20*time.Millisecond)
 	})
 	b.Run("burst", func(b *testing.B) {
 		nodes := fiveDenyNodes(b, calmTuning)
@@ -104,10 +104,10 @@ func BenchmarkDenyReach(b *testing.B) {
 		reach(b, nodes, 0)
 	})
 	b.Run("lossy", func(b *testing.B) {
-		reach(b, proxiedDenyNodes(b, 20, calmTuning), 5*time.Millisecond)
+		reach(b, proxiedDenyNodes(b, 20, calmTuning), 20*time.Millisecond)
 	})
 	b.Run("lossy-repeated", func(b *testing.B) {
-		reach(b, proxiedDenyNodes(b, 20, calmTuning), 5*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond)
+		reach(b, proxiedDenyNodes(b, 20, calmTuning), 20*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond)
 	})
 }
 
