@@ -43,11 +43,8 @@ func (s *Server) endRecovery(ctx context.Context) error {
 		return nil
 	}
 	err := s.until(ctx, "ending the recovery from lost quorum", func(ctx context.Context) error {
-		if !s.node.IsLeader() {
-			return errors.New("this node is not the leader yet")
-		}
-		if err := s.node.Barrier(ctx); err != nil {
-			return err
+		if !s.proposer.IsLeader() {
+			return errors.New("this node does not lead yet, or has not applied all of its log")
 		}
 		result, err := s.proposer.commit(ctx, s.config.NodeID, fsm.Recover{Node: s.config.NodeID})
 		if code := identity.CodeOf(err); code == identity.CodeMemberRemoved || code == identity.CodeNotFound {
@@ -59,9 +56,6 @@ func (s *Server) endRecovery(ctx context.Context) error {
 		s.logger.Warn("recovered from lost quorum: the other nodes are removed, all signing keys are revoked and minting is closed",
 			"index", result.Index)
 		// The lost nodes know the gossip key.
-		if !s.proposer.IsLeader() {
-			return errors.New("this node has not applied all of its log yet")
-		}
 		_, err = clusterAdmin{s}.RotateGossip(ctx, s.config.NodeID)
 		return err
 	})

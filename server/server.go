@@ -210,7 +210,7 @@ func (s *Server) wire(o Options) (err error) {
 		return err
 	}
 	s.grants = cluster.NewGrants(cluster.BootTime)
-	s.proposer = &proposer{node: s.node, clock: newClockGuard(s.fsm, s.clock), leads: s.grants.Lead, admit: s.disk.admit}
+	s.proposer = &proposer{node: s.node, clock: s.newClockGuard(), leads: s.grants.Lead, admit: s.disk.admit}
 	s.fences = s.newFences()
 	s.registry.MustRegister(s.fences)
 	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, s.logger, s.registry)
@@ -266,6 +266,7 @@ func (s *Server) handlers() {
 	s.node.Handle(methodSettle, s.serveSettle)
 	s.node.Handle(methodFence, s.serveFence)
 	s.node.Handle(methodStatus, s.serveStatus)
+	s.node.Handle(methodClock, s.serveClock)
 	s.node.Handle(methodGossipKeys, s.serveGossipKeys)
 	s.node.Handle(methodMayLead, s.serveMayLead)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
@@ -277,12 +278,18 @@ func (s *Server) handlers() {
 // error leaves everything stopped.
 func (s *Server) Start(ctx context.Context) (err error) {
 	s.running, s.background = errgroup.WithContext(s.background)
+	begun := context.WithoutCancel(ctx)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+			err = errors.Join(err, s.Stop(begun))
 		}
 	}()
+	// What fails in the background, such as the news that this node was removed, ends the start.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.background, func() { cancel(context.Cause(s.background)) })()
 	s.running.Go(func() error { return ignoreClosed(s.opsHTTP.Serve(s.ops)) })
+	s.running.Go(func() error { return s.watchStanding(s.background) })
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -292,7 +299,6 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.lease.Run(s.background) })
 	s.running.Go(func() error { return s.denials.run(s.background) })
 	s.running.Go(func() error { return s.pending.run(s.background) })
-	s.running.Go(func() error { return s.watchStanding(s.background) })
 	s.running.Go(func() error { return s.purge(s.background) })
 	s.running.Go(func() error { return s.watchSettings(s.background) })
 	s.running.Go(func() error { return s.keepGossipKeys(s.background) })
@@ -338,10 +344,6 @@ func (s *Server) enter(ctx context.Context) error {
 
 // settle waits until this node may speak: caught up, known at its addresses, its token key in use.
 func (s *Server) settle(ctx context.Context) error {
-	// What fails in the background, such as the news that this node was removed, ends the wait.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.background, func() { cancel(context.Cause(s.background)) })()
 	if err := s.until(ctx, "catching up with the cluster", func(context.Context) error { return s.lease.Check() }); err != nil {
 		return err
 	}

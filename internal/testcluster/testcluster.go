@@ -6,8 +6,10 @@ package testcluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,9 +31,34 @@ type Cluster struct {
 	place     func(*server.Config) *Link // finishes a new node's configuration
 	adjust    func(*server.Options)      // of every node, at every start; may be nil
 	dir       string
+	output    *testOutput
 	rootToken string
 	nodes     []*Node
 	links     []*Link // of nodes that did not start as well
+}
+
+// testOutput takes what nodes log until the test ends. Memberlist doesn't wait for its own probes when it is shut
+// down, and to log after the end of a test panics.
+type testOutput struct {
+	mu    sync.Mutex
+	to    io.Writer
+	ended bool
+}
+
+// Write implements io.Writer.
+func (o *testOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return len(p), nil
+	}
+	return o.to.Write(p)
+}
+
+func (o *testOutput) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
 }
 
 // Node is one server of the cluster, whether it runs or not.
@@ -56,7 +83,8 @@ func NewWith(t testing.TB, n int, adjust func(*server.Options)) *Cluster {
 
 func start(t testing.TB, n int, adjust func(*server.Options), place func(*server.Config) *Link) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), adjust: adjust, place: place}
+	c := &Cluster{t: t, dir: t.TempDir(), adjust: adjust, place: place, output: &testOutput{to: t.Output()}}
+	t.Cleanup(c.output.end)
 	t.Cleanup(c.stopAll)
 	first := c.configure("n1")
 	first.Bootstrap = true
@@ -241,7 +269,7 @@ func (c *Cluster) start(config server.Config) (*Node, error) {
 
 func (c *Cluster) launch(config server.Config, more ...func(*server.Options)) (*server.Server, error) {
 	o := server.Options{
-		Config: config, Logger: config.Logger(c.t.Output()), Tuning: tuning(), LeaseRenewal: 200 * time.Millisecond,
+		Config: config, Logger: config.Logger(c.output), Tuning: tuning(), LeaseRenewal: 200 * time.Millisecond,
 	}
 	if c.adjust != nil {
 		more = append(more, c.adjust)
