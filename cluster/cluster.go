@@ -107,8 +107,8 @@ type Options struct {
 
 // Tuning holds what tests shorten and operators hardly ever touch. A zero field takes its default.
 type Tuning struct {
-	HeartbeatTimeout   time.Duration // follower without a leader for this long: election. 1 s
-	ElectionTimeout    time.Duration // 1 s
+	HeartbeatTimeout   time.Duration // follower without a leader for this long, or up to thrice: election. 700 ms
+	ElectionTimeout    time.Duration // 700 ms
 	LeaderLeaseTimeout time.Duration // leader without a quorum for this long steps down. 500 ms
 	CommitTimeout      time.Duration // followers hear of a commit after this at the latest. 5 ms, 25 ms beyond nine members
 
@@ -134,8 +134,10 @@ func (t Tuning) withDefaults() Tuning {
 			*field = value
 		}
 	}
-	d(&t.HeartbeatTimeout, time.Second)
-	d(&t.ElectionTimeout, time.Second)
+	// Raft draws a follower's patience between one and two of these and begins anew when it runs out just after a
+	// heartbeat, and a candidate needs a majority that has lost patience, too: three of them until writes are back.
+	d(&t.HeartbeatTimeout, 700*time.Millisecond)
+	d(&t.ElectionTimeout, 700*time.Millisecond)
 	d(&t.LeaderLeaseTimeout, 500*time.Millisecond)
 	d(&t.SnapshotInterval, 2*time.Minute)
 	d(&t.AutopilotUpdate, 500*time.Millisecond)

@@ -38,6 +38,15 @@ func (s *Server) ensureBootstrapped(ctx context.Context) error {
 	})
 }
 
+// finishBootstrap is ensureBootstrapped for a node that has been started before. The end of ctx is no failure.
+func (s *Server) finishBootstrap(ctx context.Context) error {
+	err := s.ensureBootstrapped(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func (s *Server) bootstrapSteps(ctx context.Context) error {
 	view := s.fsm.View()
 	if _, ok := view.Member(s.config.NodeID); !ok {

@@ -65,7 +65,15 @@ func (s *Server) yieldLeadership(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if why := s.reluctance(); why != "" && s.node.IsLeader() {
+		if !s.node.IsLeader() {
+			continue
+		}
+		why := s.reluctance()
+		if why == "" && s.proposer.clock.Wrong() {
+			// Only of a leader it is sure that the wrong clock is its own, so no heir is refused for this.
+			why = "its clock is wrong"
+		}
+		if why != "" {
 			s.yieldOnce(ctx, why)
 		}
 	}

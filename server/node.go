@@ -105,11 +105,16 @@ func (s *Server) leaseOptions(renewal time.Duration) cluster.LeaseOptions {
 			// Before the log has been replayed the table is empty; then the tick decides, which only members get.
 			return len(s.fsm.View().Members()) == 0 || (ok && m.Removed.IsZero() && m.Barred.IsZero())
 		},
-		Applied:    s.fsm.Applied,
-		CheckClock: s.proposer.clock.agree,
-		Duration:   s.leaseDuration,
-		Now:        cluster.BootTime,
-		Renew:      renewal,
+		Applied: s.fsm.Applied,
+		CheckClock: func(sinceAsked time.Duration) error {
+			if err := s.proposer.clock.Agree(sinceAsked); err != nil {
+				return clockError(err)
+			}
+			return nil
+		},
+		Duration: s.leaseDuration,
+		Now:      cluster.BootTime,
+		Renew:    renewal,
 	}
 }
 

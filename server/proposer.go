@@ -25,6 +25,7 @@ const (
 	methodSettle     = "settle"      // a revocation that a node has kept while there was no majority
 	methodFence      = "fence"       // a committed change that nobody may act against any more
 	methodStatus     = "status"      // how a node is
+	methodClock      = "clock"       // what a node's clock says
 	methodGossipKeys = "gossip-keys" // whether a node uses the gossip keys as of an index
 	methodMayLead    = "may-lead"    // whether a voter would take leadership
 )
@@ -32,7 +33,7 @@ const (
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.
 type proposer struct {
 	node  *cluster.Node
-	clock *clockGuard
+	clock *cluster.ClockGuard
 	leads func(term uint64)    // told once the first commit of a term in which this node leads has been seen
 	admit func(fsm.Body) error // refuses what the disk has no room for
 
@@ -45,9 +46,11 @@ func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, er
 	if err := p.admit(c.Body); err != nil {
 		return fsm.Result{}, err
 	}
-	if c.Time, err = p.clock.stamp(); err != nil {
-		return fsm.Result{}, err
+	stamp, err := p.clock.Stamp(ctx)
+	if err != nil {
+		return fsm.Result{}, clockError(err)
 	}
+	c.Time = identity.InstantOf(stamp)
 	encoded, err := fsm.Encode(c)
 	if err != nil {
 		return fsm.Result{}, err

@@ -315,15 +315,22 @@ func (s *Server) Start(ctx context.Context) (err error) {
 
 // enter starts the consensus from the data folder, as a new cluster's first node, or by joining.
 func (s *Server) enter(ctx context.Context) error {
+	known := s.node.HasState()
 	switch {
-	case s.node.HasState(), s.config.Bootstrap:
+	case known, s.config.Bootstrap:
 		if err := s.node.Start(ctx); err != nil {
 			return err
 		}
-		if s.config.Bootstrap {
-			return s.ensureBootstrapped(ctx)
+		if !s.config.Bootstrap {
+			return nil
 		}
-		return nil
+		if known {
+			// What a crash may have left undone is done once there is a leader. Nobody waits for that: a node that is
+			// cut off says so to whoever asks.
+			s.running.Go(func() error { return s.finishBootstrap(s.background) })
+			return nil
+		}
+		return s.ensureBootstrapped(ctx)
 	case s.config.JoinToken != "":
 		answer, err := s.join(ctx)
 		if err != nil {

@@ -22,7 +22,7 @@ func (s *Server) status() api.NodeStatus {
 	state := api.NodeStatus{
 		ID: s.config.NodeID, Fresh: lease.Held, Reason: lease.Reason, Detail: lease.Detail,
 		Age: lease.Age, Remaining: lease.Remaining, Applied: s.fsm.Applied(), Leader: s.node.IsLeader(),
-		Pending: s.pending.Pending(), ClockOffset: s.proposer.clock.offset(), KeyID: s.tokenKeys.current.Load().KID(),
+		Pending: s.pending.Pending(), ClockOffset: s.proposer.clock.Offset(), KeyID: s.tokenKeys.current.Load().KID(),
 	}
 	stats := s.node.Stats()
 	if stats.CommitIndex > state.Applied {
