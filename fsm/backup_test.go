@@ -53,8 +53,13 @@ func backupOf(t testing.TB, m *machine) ([]byte, BackupInfo) {
 // fresh is a new cluster on the day after.
 func fresh(t testing.TB) *machine {
 	t.Helper()
+	return freshAt(t, epoch.Add(24*time.Hour))
+}
+
+func freshAt(t testing.TB, now identity.Instant) *machine {
+	t.Helper()
 	m := newMachine(t)
-	m.now = epoch.Add(24 * time.Hour)
+	m.now = now
 	must1[*identity.Member](m, AdmitMember{Member: identity.Member{ID: "new1", Key: []byte("9"), ClusterAddr: "10.0.0.9:1"}})
 	must1[*identity.Settings](m, PutSettings{Settings: identity.Settings{
 		ClusterID: "cls_new", Issuer: "http://127.0.0.1", OfflineTTLSeconds: 300, LeaseMillis: 10_000, GossipKeys: [][]byte{secret(902)},
