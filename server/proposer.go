@@ -100,11 +100,43 @@ func (p *proposer) settle(term uint64) {
 
 // Forward has the leader serve a client's request.
 func (p *proposer) Forward(ctx context.Context, request []byte) ([]byte, error) {
+	ctx, release := p.whileLed(ctx)
+	defer release()
 	answer, err := p.node.CallLeader(ctx, methodForward, request)
 	if err != nil {
 		return nil, clusterError(err)
 	}
 	return answer, nil
+}
+
+// deposedEvery is how often a request that is under way looks whether the leader it went to still is one.
+const deposedEvery = 250 * time.Millisecond
+
+// whileLed returns a context that ends when this node follows another leader than now. A leader that hangs holds
+// its connections open, and would hold up whoever waits for its answer for as long as they are ready to wait.
+func (p *proposer) whileLed(ctx context.Context) (_ context.Context, release func()) {
+	asked, known := p.node.Leader()
+	if !known {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var look *time.Timer
+	armed := make(chan struct{})
+	look = time.AfterFunc(deposedEvery, func() {
+		<-armed
+		if now, known := p.node.Leader(); known && now.ID != asked.ID {
+			cancel()
+			return
+		}
+		if ctx.Err() == nil {
+			look.Reset(deposedEvery)
+		}
+	})
+	close(armed)
+	return ctx, func() {
+		cancel()
+		look.Stop()
+	}
 }
 
 // commit proposes a command of this node's own and folds a refusal into the error.
