@@ -22,6 +22,7 @@ type commandPlan struct {
 	step        byte          // 0 for the first command of the request, 1 for its second
 	wish        wish
 	outcome     outcome
+	decided     bool // the log has spoken on a command of this attempt
 }
 
 // plan draws, or takes over from the origin, what identifies the write.
@@ -98,6 +99,7 @@ func (a *API) commit(c *call, cmd fsm.Command) (fsm.Result, error) {
 		return result, err
 	}
 	c.settled = true // also where Apply refuses: a quorum holds the entry that says so
+	c.decide()
 	if result.Index != 0 {
 		c.setIndex(result.Index)
 	}
@@ -105,6 +107,14 @@ func (a *API) commit(c *call, cmd fsm.Command) (fsm.Result, error) {
 		return result, result.Err
 	}
 	return result, nil
+}
+
+// decide notes that the log has spoken. What it says of a command, it says again to whoever repeats it.
+func (c *call) decide() {
+	c.command.decided = true
+	if c.origin != nil {
+		c.ctx.SetUserValue(decidedKey, true)
+	}
 }
 
 // valueOf takes a result's value as the type that the command's documentation names.

@@ -42,7 +42,7 @@ var answeredHeaders = []string{
 }
 
 const (
-	envelopeVersion = 2
+	envelopeVersion = 3
 	// maxEnvelope bounds both directions: a body, the headers, and room for their lengths.
 	maxEnvelope = maxBody + 2*readBufferSize
 	// maxEnvelopeHeaders bounds the list of headers in either direction.
@@ -96,6 +96,7 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 // tried again without reading the body.
 type reply struct {
 	status  int
+	decided bool // the log has spoken, not only the leader's view of it
 	code    identity.Code
 	headers []header
 	body    []byte
@@ -105,6 +106,10 @@ func (p *reply) encode() []byte {
 	b := make([]byte, 0, len(p.body)+512)
 	b = append(b, envelopeVersion)
 	b = binary.AppendUvarint(b, uint64(p.status))
+	b = append(b, 0)
+	if p.decided {
+		b[len(b)-1] = 1
+	}
 	b = appendField(b, p.code)
 	b = appendHeaders(b, p.headers)
 	return appendField(b, p.body)
@@ -115,7 +120,7 @@ func decodeReply(data []byte) (*reply, error) {
 	if version := r.bytes(1); r.bad || version[0] != envelopeVersion {
 		return nil, errEnvelope
 	}
-	p := &reply{status: int(r.uvarint()), code: identity.Code(r.field()), headers: r.headers(), body: r.field()}
+	p := &reply{status: int(r.uvarint()), decided: r.uvarint() == 1, code: identity.Code(r.field()), headers: r.headers(), body: r.field()}
 	if r.bad || len(r.rest) > 0 || p.status < 200 || p.status > 599 {
 		return nil, errEnvelope
 	}

@@ -39,9 +39,14 @@ func (a *API) write(c *call, handler func(*API, *call) error) error {
 // fence was through, goes to the next leader to be fenced there; until the client's time is up.
 func (a *API) attempts(c *call, handler func(*API, *call) error) error {
 	var committed *fasthttp.Response // to fall back on
+	begun := false
 	deadline := time.Now().Add(electionWait)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := a.attempt(c, handler)
+		begun = begun || c.begins(err)
+		if begun && committed == nil {
+			err = c.doubt(err)
+		}
 		switch {
 		case err == nil && c.command.outcome.lapsed:
 			committed = new(fasthttp.Response)
@@ -69,11 +74,28 @@ func (c *call) fallBack(committed *fasthttp.Response, err error) error {
 }
 
 func (a *API) attempt(c *call, handler func(*API, *call) error) error {
-	c.command.outcome = outcome{}
+	c.command.outcome, c.command.decided = outcome{}, false
 	if a.proposer.IsLeader() {
 		return a.writeHere(c, handler)
 	}
 	return a.forward(c)
+}
+
+// begins reports whether an attempt that ended so may have done something, or may do it yet.
+func (c *call) begins(err error) bool {
+	code := identity.CodeOf(err)
+	return code == identity.CodeOutcomeUnknown || code == identity.CodeNoLeader && c.command.decided
+}
+
+// doubt keeps an answer from saying that nothing was done, where an earlier attempt may have done it: the next
+// leader's "not found" may be the first one's deletion. Only the log knows, which remembers the command.
+func (c *call) doubt(err error) error {
+	code := identity.CodeOf(err)
+	if c.command.decided && code != identity.CodeNoLeader || err == nil && c.ctx.Response.StatusCode() < 300 {
+		return err
+	}
+	return identity.Errorf(identity.CodeOutcomeUnknown, "leadership changed while the write was under way; it may or may not have been made").
+		WithHint("read the object, or repeat the request with the same Idempotency-Key")
 }
 
 // writeHere runs the write at this node, which leads.
@@ -149,6 +171,7 @@ func (a *API) forward(c *call) error {
 		return fmt.Errorf("reading the leader's answer: %w", err)
 	}
 	made := reply.status < 300
+	c.command.decided = reply.decided
 	switch {
 	case made && reply.code == identity.CodeNoLeader:
 		c.command.outcome.lapsed = true
@@ -197,6 +220,7 @@ func (a *API) ServeForwarded(ctx context.Context, request []byte) ([]byte, error
 	if code, ok := inner.UserValue(failureKey).(identity.Code); ok {
 		p.code = code
 	}
+	p.decided, _ = inner.UserValue(decidedKey).(bool)
 	for _, name := range answeredHeaders {
 		if value := response.Header.Peek(name); len(value) > 0 {
 			p.headers = append(p.headers, header{name, string(value)})
@@ -205,8 +229,11 @@ func (a *API) ServeForwarded(ctx context.Context, request []byte) ([]byte, error
 	return p.encode(), nil
 }
 
-// failureKey is where the code of a failed forwarded request is left for ServeForwarded.
-const failureKey = "deputy-failure"
+// What a forwarded request leaves for ServeForwarded: the code of its failure, and whether the log has spoken.
+const (
+	failureKey = "deputy-failure"
+	decidedKey = "deputy-decided"
+)
 
 // request makes a request of what an envelope holds.
 func (e *envelope) request() *fasthttp.RequestCtx {

@@ -123,6 +123,84 @@ func (g *group) loseAnAnswer() {
 	}
 }
 
+func TestNothingIsSaidToBeUndoneThatMayHaveBeenDone(t *testing.T) {
+	const agent = "/api/v1/agents/support-triage-agent"
+	lost := identity.Errorf(identity.CodeOutcomeUnknown, "leadership was lost")
+	for name, number := range map[string]int{"at the leader": 0, "forwarded": 1} {
+		t.Run(name+", the next leader knows the agent no more", func(t *testing.T) {
+			g := newGroup(t, 2)
+			ok[wire.Agent](g.nodes[0].send("POST", "/api/v1/agents", articleAgent), 201)
+			failed, deleted := false, make(chan struct{})
+			g.mu.Lock()
+			g.onPropose = func(committed bool) error {
+				if !committed || failed {
+					return nil
+				}
+				failed = true
+				g.leader = -1
+				go func() { // somebody else deletes it before the change is repeated
+					defer close(deleted)
+					g.lead(0)
+					g.nodes[0].send("DELETE", agent, nil)
+				}()
+				return lost
+			}
+			g.mu.Unlock()
+			a := g.nodes[number].send("PATCH", agent, `{"profile":{"description":"changed"}}`, mergePatchBody)
+			<-deleted
+			if a.Status != 200 { // the change was repeated first, and the log knew it
+				a.refused(identity.CodeOutcomeUnknown)
+			}
+		})
+		t.Run(name+", there is no next leader", func(t *testing.T) {
+			g := newGroup(t, 2)
+			g.mu.Lock()
+			g.onPropose = func(committed bool) error {
+				if committed {
+					g.leader = -1
+					return lost
+				}
+				return nil
+			}
+			g.mu.Unlock()
+			g.nodes[number].send("POST", "/api/v1/agents", articleAgent).refused(identity.CodeOutcomeUnknown)
+		})
+		t.Run(name+", the log itself refuses the repetition", func(t *testing.T) {
+			g := newGroup(t, 2)
+			failed := false
+			g.mu.Lock()
+			g.onPropose = func(committed bool) error {
+				if !committed && !failed { // it never got into the log
+					failed = true
+					return lost
+				}
+				return nil
+			}
+			g.mu.Unlock()
+			ok[wire.Agent](g.nodes[number].send("POST", "/api/v1/agents", articleAgent), 201)
+			g.mu.Lock()
+			failed = false
+			g.mu.Unlock()
+			g.nodes[number].send("POST", "/api/v1/agents", articleAgent).refused(identity.CodeAlreadyExists)
+		})
+	}
+}
+
+func TestEveryAnswerAboutTheStateSaysHowNewItIs(t *testing.T) {
+	g := newGroup(t, 1)
+	n := g.nodes[0]
+	made := n.send("POST", "/api/v1/agents", articleAgent)
+	for _, a := range []answer{
+		n.send("GET", "/api/v1/agents/support-triage-agent", nil),
+		n.send("GET", "/api/v1/agents", nil),
+		n.send("GET", "/api/v1/agents/nobody", nil),
+		n.send("PATCH", "/api/v1/agents/nobody", `{}`, mergePatchBody),
+	} {
+		require.Equal(t, made.Header.Get(wire.HeaderIndex), a.Header.Get(wire.HeaderIndex), "%d %s", a.Status, a.Body)
+	}
+	require.Empty(t, n.send("GET", "/api/v1/agents", nil, token("dpt_stranger")).Header.Get(wire.HeaderIndex), "not to strangers")
+}
+
 func TestWriteIsAuthenticatedByANodeThatLeads(t *testing.T) {
 	g := newGroup(t, 2)
 	n := g.nodes[1]

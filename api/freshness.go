@@ -42,6 +42,9 @@ func (a *API) vouch(c *call, refusal error) error {
 	if !c.consulted || c.settled {
 		return refusal
 	}
+	if c.tellsState(refusal) && len(c.ctx.Response.Header.PeekBytes(headerIndex)) == 0 {
+		c.setIndex(c.view.Index())
+	}
 	if refusal == nil {
 		if (c.route.Kind == KindRead || c.route.Kind == KindWrite) && a.fresh(c) != nil {
 			c.ctx.Response.Header.Set(wire.HeaderFresh, "false")
@@ -55,6 +58,18 @@ func (a *API) vouch(c *call, refusal error) error {
 		return lapsed
 	}
 	return refusal
+}
+
+// tellsState reports whether the answer is one by which the client learns of the state: what was read, or why a write
+// was not made. Whoever hands its index on to the next request never goes back behind it, be it yes or no.
+func (c *call) tellsState(refusal error) bool {
+	if c.caller.id() == "" {
+		return false
+	}
+	if refusal == nil {
+		return c.route.Kind == KindRead
+	}
+	return (c.route.Kind == KindRead || c.route.Kind == KindWrite) && restsOnState(asError(refusal).Code)
 }
 
 // restsOnState reports whether a refusal with the code may come out otherwise at a node that knows more. What
