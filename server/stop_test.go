@@ -56,7 +56,7 @@ func TestFenceNamesTheNodeThatIsMissingAndEndsWithItsLease(t *testing.T) {
 	_, err := c.Client().PatchSettings(t.Context(), map[string]any{"lease_milliseconds": 2000})
 	require.NoError(t, err)
 	c.Stop(2)
-	kill, err := c.Client(0).KillAgent(t.Context(), f.agent.ID, wire.KillRequest{}, false, client.Fenced(10*time.Second))
+	kill, err := c.Client(0).KillAgent(t.Context(), f.agent.ID, wire.KillRequest{}, false, client.Fenced(30*time.Second))
 	require.NoError(t, err)
 	require.True(t, kill.Fenced, "a stopped node's lease has an end")
 	states := map[string]string{}
