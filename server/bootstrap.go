@@ -81,7 +81,7 @@ func (s *Server) firstSettings() (identity.Settings, error) {
 	settings := identity.Settings{
 		ClusterID: clusterID, Issuer: issuer, ExternalURLs: s.config.ExternalURLs,
 		OfflineTTLSeconds: identity.DefaultOfflineTTLSeconds, LeaseMillis: identity.DefaultLeaseMillis,
-		GossipKeys: s.node.GossipKeys(),
+		GossipKeys: s.node.GossipKeys(), KeyRotationSeconds: identity.DefaultKeyRotationSeconds,
 	}
 	return settings, settings.Validate()
 }
