@@ -81,7 +81,7 @@ faults: ## kill -9 of real nodes under load, joins, restarts (FAULT_ROUNDS=20, F
 robustness: build ## partitions, pauses, loss, full disks against real nodes, as root (ROBUST_ROUNDS=full, ROBUST_RUN=Fence)
 	@DEPUTY_ROBUSTNESS=1 DEPUTY_ROBUSTNESS_ROUNDS=$(ROBUST_ROUNDS) DEPUTY_BIN=$(abspath $(BIN)) \
 	$(GO) test -count=1 -timeout 12h -v -run '$(ROBUST_RUN)' ./internal/faults/ | tee bin/robustness.log || failed=1; \
-	echo; grep -o '== .*' bin/robustness.log || true; exit $${failed:-0}
+	echo; sed -n 's/^.*go:[0-9]*: == //p' bin/robustness.log; exit $${failed:-0}
 
 sim: ## SIM_SCHEDULES (10000) clusters in virtual time under faults from SIM_SEED on, and one line of figures
 	@cd internal/sim && DEPUTY_SIM_SCHEDULES=$(SIM_SCHEDULES) DEPUTY_SIM_SEED=$(SIM_SEED) $(GO) test -count=1 -timeout 12h -run TestPromisesHoldUnderFaults
