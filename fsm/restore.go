@@ -25,6 +25,7 @@ var (
 	ErrSnapshotForeign = errors.New("not a snapshot of deputy")
 	ErrSnapshotVersion = errors.New("the snapshot was made by another version of deputy")
 	ErrSnapshotCorrupt = errors.New("the snapshot is damaged")
+	ErrSnapshotStale   = errors.New("the snapshot is older than the state")
 )
 
 // Restore implements raft.FSM. It builds a whole new state and swaps it in when the checksum has been found
@@ -35,6 +36,11 @@ func (f *FSM) Restore(source io.ReadCloser) error {
 	s, err := readState(source, f.set)
 	if err = errors.Join(err, source.Close()); err != nil {
 		return fmt.Errorf("restoring: %w", err)
+	}
+	// Raft installs whatever a leader of this term sent, also when it comes late or twice: a leader that has given up
+	// on a transfer may have its bytes arrive after all. The state never goes back.
+	if at := f.Applied(); s.index < at {
+		return fmt.Errorf("%w: it is of index %d, this node is at %d", ErrSnapshotStale, s.index, at)
 	}
 	f.set.Merge(func(yield func(revocation.Entry) bool) {
 		s.revocations.work.Scan(func(r *identity.Revocation) bool {

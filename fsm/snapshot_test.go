@@ -7,10 +7,12 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/revocation"
 )
 
 // lived returns a machine with something in every table and every window.
@@ -87,10 +89,12 @@ func TestASnapshotIsOfTheMomentItWasTaken(t *testing.T) {
 }
 
 func TestRestoringNeverTakesARevocationAway(t *testing.T) {
+	other := newMachine(t)
+	other.do(Tick{})
 	m := newMachine(t)
-	old := m.snapshot()
-	m.do(Revoke{Handles: []identity.Handle{"ses_later"}})
-	require.NoError(t, m.fsm.Restore(io.NopCloser(bytes.NewReader(old))))
+	// By a fence: committed, and not in this node's log yet.
+	m.set.Add(revocation.Entry{Handle: "ses_later", Expires: epoch.Add(time.Hour)})
+	require.NoError(t, m.fsm.Restore(io.NopCloser(bytes.NewReader(other.snapshot()))))
 	require.Zero(t, m.fsm.View().Counts().Revocations)
 	require.True(t, m.set.Revoked("ses_later"))
 }
@@ -280,4 +284,18 @@ func FuzzRestore(f *testing.F) {
 		m.do(Purge{})
 		require.Equal(t, m.snapshot(), m.restored().snapshot())
 	})
+}
+
+// A snapshot that comes late must not take a node back behind what it has shown, which a lease may vouch for.
+func TestSnapshotThatComesLateIsRefused(t *testing.T) {
+	m := newMachine(t)
+	must1[*identity.Agent](m, CreateAgent{testAgent("a")})
+	early := m.snapshot()
+	must1[*AgentChange](m, KillAgent{Name: "a"})
+	err := m.fsm.Restore(io.NopCloser(bytes.NewReader(early)))
+	require.ErrorIs(t, err, ErrSnapshotStale)
+	require.Equal(t, m.index, m.fsm.Applied())
+	agent, _ := m.fsm.View().Agent("a")
+	require.Equal(t, identity.StatusSuspended, agent.Status)
+	require.NoError(t, m.fsm.Restore(io.NopCloser(bytes.NewReader(m.snapshot()))), "the same again does no harm")
 }
