@@ -89,31 +89,6 @@ func randomBody(t *rapid.T) Body {
 	}).Draw(t, "body")
 }
 
-// randomImport is one record, often of a kind that may follow and of a generation that may be.
-func randomImport(t *rapid.T, a wireAgent, p wirePrincipal, d identity.Delegation) Body {
-	generation := rapid.Uint64Range(0, 30).Draw(t, "generation")
-	agent := *a.Agent
-	agent.Generation, agent.Status = generation, identity.StatusActive
-	p.Principal.Generation, p.Principal.Status = generation, identity.StatusSuspended
-	id, err := identity.ParseID(identity.PrefixDelegation, d.ID)
-	require.NoError(t, err)
-	number := rapid.SampledFrom([]section{sectionAgents, sectionPrincipals, sectionDelegations, sectionBars, sectionRevocations, sectionAPITokens, sectionMembers}).Draw(t, "section")
-	record := map[section]any{
-		sectionAgents:     wireAgent{Agent: &agent, Born: 1},
-		sectionPrincipals: p,
-		sectionDelegations: wireRecord{
-			ID: id[:], Agent: d.Agent, Principal: d.Principal, Scopes: string(d.Scopes), Expires: d.Expires, Made: generation, MaxHops: 1,
-		},
-		sectionBars:        wireBar{Principal: d.Principal, Agent: d.Agent, Made: generation, Barred: true},
-		sectionRevocations: identity.Revocation{Handle: identity.AgentHandle(d.Agent, generation), Expires: d.Expires},
-		sectionAPITokens:   apiToken(int(generation%5), identity.RoleAdmin).APIToken,
-		sectionMembers:     identity.Member{ID: "n1", Key: secret(1)},
-	}[number]
-	data, err := marshal(record)
-	require.NoError(t, err)
-	return Import{Section: uint8(number), Records: data}
-}
-
 func randomCommand(t *rapid.T, now identity.Instant) Command {
 	body := randomBody(t)
 	if rapid.IntRange(0, 9).Draw(t, "batch") == 0 {
