@@ -21,6 +21,7 @@ import (
 type disk struct {
 	random  *source
 	latency func() time.Duration
+	writer  chan struct{} // one write at a time, as in boltdb
 
 	mu        sync.Mutex
 	low, high uint64 // first and last index of the log, 0 where it is empty
@@ -49,7 +50,7 @@ var (
 
 func newDisk(random *source, latency func() time.Duration) *disk {
 	return &disk{
-		random: random, latency: latency,
+		random: random, latency: latency, writer: make(chan struct{}, 1),
 		entries: make(map[uint64]*raft.Log), stable: make(map[string][]byte), numbers: make(map[string]uint64),
 	}
 }
@@ -60,7 +61,7 @@ func (d *disk) crash() *disk {
 	defer d.mu.Unlock()
 	d.dead = true
 	next := &disk{
-		random: d.random, latency: d.latency, low: d.low, high: d.high, sequence: d.sequence,
+		random: d.random, latency: d.latency, writer: make(chan struct{}, 1), low: d.low, high: d.high, sequence: d.sequence,
 		entries: maps.Clone(d.entries), stable: maps.Clone(d.stable), numbers: maps.Clone(d.numbers),
 		snapshots: slices.Clone(d.snapshots),
 	}
@@ -70,11 +71,16 @@ func (d *disk) crash() *disk {
 	return next
 }
 
-// wait is the time that a write takes.
-func (d *disk) wait() {
+// write takes its time, alone, and then does what it is about.
+func (d *disk) write(do func()) {
+	d.writer <- struct{}{}
+	defer func() { <-d.writer }()
 	if t := d.latency(); t > 0 {
 		time.Sleep(t)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	do()
 }
 
 func (d *disk) FirstIndex() (uint64, error) {
@@ -106,11 +112,10 @@ func (d *disk) StoreLogs(batch []*raft.Log) error {
 	d.mu.Lock()
 	d.writing = batch
 	d.mu.Unlock()
-	d.wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.writing = nil
-	d.keep(batch)
+	d.write(func() {
+		d.writing = nil
+		d.keep(batch)
+	})
 	return nil
 }
 
@@ -128,15 +133,17 @@ func (d *disk) keep(batch []*raft.Log) {
 // DeleteRange forgets entries, both ends included. What is left may have a gap: after a snapshot was installed
 // raft appends behind it, as boltdb lets it.
 func (d *disk) DeleteRange(from, to uint64) error {
-	d.wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.write(func() { d.remove(from, to) })
+	return nil
+}
+
+func (d *disk) remove(from, to uint64) {
 	for i := max(from, d.low); i <= min(to, d.high); i++ {
 		delete(d.entries, i)
 	}
 	if len(d.entries) == 0 {
 		d.low, d.high = 0, 0
-		return nil
+		return
 	}
 	for d.entries[d.low] == nil {
 		d.low++
@@ -144,17 +151,14 @@ func (d *disk) DeleteRange(from, to uint64) error {
 	for d.entries[d.high] == nil {
 		d.high--
 	}
-	return nil
 }
 
 // errNotFound has the text by which raft knows that a value was never set.
 var errNotFound = errors.New("not found")
 
 func (d *disk) Set(key, value []byte) error {
-	d.wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stable[string(key)] = bytes.Clone(value)
+	name, value := string(key), bytes.Clone(value)
+	d.write(func() { d.stable[name] = value })
 	return nil
 }
 
@@ -168,10 +172,8 @@ func (d *disk) Get(key []byte) ([]byte, error) {
 }
 
 func (d *disk) SetUint64(key []byte, value uint64) error {
-	d.wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.numbers[string(key)] = value
+	name := string(key)
+	d.write(func() { d.numbers[name] = value })
 	return nil
 }
 
@@ -216,13 +218,14 @@ func (s *sink) Close() error {
 		return nil
 	}
 	s.ended = true
-	s.disk.wait()
 	s.stored.content = s.buffer.Bytes()
 	s.stored.meta.Size = int64(len(s.stored.content))
-	d := s.disk
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.snapshots = append(d.snapshots, s.stored)
+	s.disk.write(func() { s.disk.file(s.stored) })
+	return nil
+}
+
+func (d *disk) file(stored *storedSnapshot) {
+	d.snapshots = append(d.snapshots, stored)
 	slices.SortStableFunc(d.snapshots, func(a, b *storedSnapshot) int {
 		if a.meta.Term != b.meta.Term {
 			return int(a.meta.Term) - int(b.meta.Term)
@@ -232,7 +235,6 @@ func (s *sink) Close() error {
 	if extra := len(d.snapshots) - keptSnapshots; extra > 0 {
 		d.snapshots = slices.Clone(d.snapshots[extra:])
 	}
-	return nil
 }
 
 func (d *disk) List() ([]*raft.SnapshotMeta, error) {

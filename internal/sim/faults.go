@@ -288,16 +288,18 @@ func (l *lab) join() {
 	l.add(m)
 	l.restart(m)
 	l.load.Go(func() { l.probe(m) })
-	for l.over.Err() == nil {
+	for began := time.Now(); time.Since(began) < joinWait; time.Sleep(100 * time.Millisecond) { // also when the faults are over
 		if n := l.leader(); n != nil {
 			if n.raft.AddNonvoter(raft.ServerID(m.id), raft.ServerAddress(m.id), 0, time.Second).Error() == nil {
 				l.history.add("%s is in the configuration", m.id)
 				return
 			}
 		}
-		l.sleep(100 * time.Millisecond)
 	}
 }
+
+// joinWait bounds the wait for a place in the configuration; it takes a leader, and so outlasts the faults.
+const joinWait = 40 * time.Second
 
 // remove takes a node out as server.clusterAdmin.RemoveMember does.
 func (l *lab) remove() {

@@ -24,7 +24,7 @@ type tuning struct {
 	election, commit time.Duration
 	snapshotEvery    uint64 // log entries
 	snapshotLook     time.Duration
-	trailing         uint64
+	trailing         uint64        // entries kept behind a snapshot: more than a leader that is cut off can append, see hashicorp/raft#697
 	stalls           float64       // how often a leader is scheduled away between a commit and its being noticed
 	slowDisk         float64       // how often a write takes long
 	pace             time.Duration // the longest time from one fault to the next
@@ -40,7 +40,7 @@ func draw(random *source) tuning {
 		commit:   random.between(20*time.Millisecond, 60*time.Millisecond),
 
 		snapshotEvery: uint64(pick(random, []int{12, 40, 1000})), snapshotLook: random.between(500*time.Millisecond, 2*time.Second),
-		trailing: uint64(pick(random, []int{2, 16})),
+		trailing: uint64(pick(random, []int{16, 32})),
 		stalls:   pick(random, []float64{0, 0.05, 0.3}), slowDisk: pick(random, []float64{0, 0.01, 0.05}),
 		pace:  pick(random, []time.Duration{800 * time.Millisecond, 2 * time.Second, 4 * time.Second}),
 		lease: 1000, patient: random.chance(0.03),

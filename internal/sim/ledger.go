@@ -19,6 +19,8 @@ import (
 //	fresh     a cluster that is whole again is fresh within one renewal, and stays so while nothing happens
 //	equal     replicas that have applied the same log have the same state, byte for byte
 //	final     a committed revocation is in the set of every node that has applied it, while a token could carry it
+//	forward   the state of a running node never goes back
+//	alive     nobody who is active has a generation that was denied: to stop once is not to stop for ever
 type ledger struct {
 	history *history
 
@@ -200,6 +202,10 @@ func (l *ledger) checkFinal(n *node) {
 	applied := n.fsm.Applied() // first: the set is ahead of it, never behind
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if seen := n.seen.Load(); applied < seen {
+		l.brokenLocked("forward: the state of %s went back from index %d to %d", n.id, seen, applied)
+	}
+	n.seen.Store(applied)
 	for _, c := range l.committed {
 		if c.index <= applied && time.Now().Before(c.dead) && !n.revoked.Revoked(c.handle) {
 			l.brokenLocked("final: %s at index %d lacks %s of index %d", n.id, applied, c.handle, c.index)
@@ -214,6 +220,25 @@ func (l *ledger) checkKept(n *node) {
 	for _, w := range l.writes {
 		if !w.holds(n) {
 			l.brokenLocked("kept: %s lacks %s, which was acknowledged at index %d", n.id, w.what, w.index)
+		}
+	}
+}
+
+// checkAlive holds a node to generations that move on: what was denied never comes back.
+func (l *ledger) checkAlive(n *node) {
+	view := n.fsm.View()
+	for _, name := range agentNames {
+		if a, ok := view.Agent(name); ok && a.Status == identity.StatusActive {
+			if _, denied := view.Revocation(a.Handle()); denied {
+				l.broken("alive: agent %s is active at %s, and its generation is denied", name, n.id)
+			}
+		}
+	}
+	for _, id := range principalNames {
+		if p, ok := view.Principal(id); ok && p.Status == identity.StatusActive {
+			if _, denied := view.Revocation(p.Handle()); denied {
+				l.broken("alive: principal %s is active at %s, and their generation is denied", id, n.id)
+			}
 		}
 	}
 }

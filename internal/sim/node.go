@@ -63,7 +63,8 @@ type node struct {
 	settling atomic.Bool
 	up       chan struct{} // closed once raft runs: until then nobody is listened to
 
-	proposing sync.RWMutex // held while a command is handed to raft, and alone by the end
+	seen      atomic.Uint64 // the highest index that its state was seen at
+	proposing sync.RWMutex  // held while a command is handed to raft, and alone by the end
 	proposals sync.WaitGroup
 }
 
@@ -232,7 +233,7 @@ func (n *node) leads() bool {
 	if n.settling.CompareAndSwap(false, true) {
 		go func() {
 			defer n.settling.Store(false)
-			if n.raft.Barrier(5*time.Second).Error() != nil {
+			if !n.barrier() {
 				return
 			}
 			if now, leads := n.leadsIn(); leads && now == term {
@@ -243,6 +244,20 @@ func (n *node) leads() bool {
 		}()
 	}
 	return false
+}
+
+// barrier reports whether all that was committed before has been applied.
+func (n *node) barrier() bool {
+	n.proposing.RLock()
+	if !n.alive() {
+		n.proposing.RUnlock()
+		return false
+	}
+	n.proposals.Add(1)
+	future := n.raft.Barrier(5 * time.Second)
+	n.proposing.RUnlock()
+	defer n.proposals.Done()
+	return future.Error() == nil
 }
 
 // callLeader mirrors cluster.Node.CallLeader.

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/deputy-id/deputy/fsm"
@@ -54,7 +55,9 @@ func (l *lab) play() {
 	l.finish() // faults undo what they did
 	l.load.Wait()
 	l.history.add("the faults are over")
-	l.checkFresh()
+	if !l.checkFresh() {
+		return // who does not follow lacks the rest as well
+	}
 	if l.tuning.patient {
 		l.wait()
 	}
@@ -63,6 +66,7 @@ func (l *lab) play() {
 		if n := m.running(); n != nil {
 			l.ledger.checkKept(n)
 			l.ledger.checkFinal(n)
+			l.ledger.checkAlive(n)
 			l.probeAll(n)
 		}
 	}
@@ -79,12 +83,12 @@ const (
 )
 
 // checkFresh: once there is a leader that all follow, every member is fresh within one renewal, and stays so.
-func (l *lab) checkFresh() {
+func (l *lab) checkFresh() bool {
 	deadline := time.Now().Add(leaderWait)
 	for !l.settled() {
 		if time.Now().After(deadline) {
-			l.ledger.broken("fresh: no leader that all follow %s after the last fault", leaderWait)
-			return
+			l.ledger.broken("fresh: no leader that all follow %s after the last fault: %s", leaderWait, l.standing())
+			return false
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -99,10 +103,27 @@ func (l *lab) checkFresh() {
 			n := m.running()
 			if err := n.lease.Check(); err != nil {
 				l.ledger.broken("fresh: %s %s after all is well: %v (%+v)", n.id, time.Since(began)+renewal+renewalSlack, err, n.lease.State())
-				return
+				return false
 			}
 		}
 	}
+	return true
+}
+
+// standing tells how far each node is.
+func (l *lab) standing() string {
+	var text []string
+	for _, m := range l.machines() {
+		n := m.running()
+		if n == nil {
+			text = append(text, m.id+" is down")
+			continue
+		}
+		_, followed := n.raft.LeaderWithID()
+		text = append(text, fmt.Sprintf("%s is %s of %q in term %d, has applied %d of %d committed and %d in its log, member %t",
+			m.id, n.raft.State(), followed, n.raft.CurrentTerm(), n.fsm.Applied(), n.raft.CommitIndex(), n.raft.LastIndex(), n.isMember(m.id)))
+	}
+	return strings.Join(text, "; ")
 }
 
 // settled reports whether every member follows one leader that has applied all that came before it, and is in the
