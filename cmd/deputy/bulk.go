@@ -237,6 +237,7 @@ func (l *loader) post(ctx context.Context, batch *bulkBatch) (*wire.BulkAnswer, 
 	for attempt := 0; ; attempt++ {
 		call, cancel := context.WithTimeout(ctx, l.timeout)
 		answer, err := l.client.Bulk(call, batch, l.ensurePrincipal)
+		err = late(call, err, l.timeout)
 		cancel()
 		var refused *client.Error
 		if !errors.As(err, &refused) || refused.Code != identity.CodeRateLimited || attempt == rateWaits {

@@ -127,9 +127,11 @@ func (a *app) clusterStatus() *cobra.Command {
 				s.field("Nodes", fmt.Sprintf("%d of %d alive", status.NodesAlive, status.Nodes))
 				s.field("Writes", writesText(status.MayFail))
 				s.field("Minting", orOpen(status.MintingClosed))
+				s.gap()
+				s.row("NODE", "STATE", "ROLE", "FRESH", "APPLIED", "KEY", "NOTE")
 				for i := range status.Members {
 					m := &status.Members[i]
-					s.field(m.ID, m.State+" "+memberRole(m)+nodeText(status.Freshness, m.ID))
+					s.node(m, nodeStatus(status.Freshness, m.ID))
 				}
 			})
 		}),
@@ -195,29 +197,42 @@ func orOpen(closed string) string {
 	return "closed: " + closed + "; see deputy cluster open --help"
 }
 
-// nodeText is what a node says of itself, as far as it is worth a line.
-func nodeText(nodes []wire.NodeStatus, id string) string {
-	i := slices.IndexFunc(nodes, func(n wire.NodeStatus) bool { return n.ID == id })
-	switch {
-	case i < 0:
-		return ""
-	case nodes[i].Error != "":
-		return ", " + nodes[i].Error
+// nodeStatus is what a node says of itself; a node that was not asked says so in its error.
+func nodeStatus(nodes []wire.NodeStatus, id string) *wire.NodeStatus {
+	if i := slices.IndexFunc(nodes, func(n wire.NodeStatus) bool { return n.ID == id }); i >= 0 {
+		return &nodes[i]
 	}
-	n := &nodes[i]
-	text := fmt.Sprintf(", fresh as of %s ago", millis(n.AgeMilliseconds))
+	return &wire.NodeStatus{ID: id, Error: "was not asked"}
+}
+
+// worthANote is how far a clock is off before it is told: a quarter of what costs a node its lease.
+const worthANote = 500 * time.Millisecond
+
+// node draws a member's row: what is known of it, and a note of all that is not as it should be.
+func (s *sheet) node(m *wire.Member, n *wire.NodeStatus) {
+	if n.Error != "" {
+		s.row(m.ID, m.State, memberRole(m), "unknown", "", "", n.Error)
+		return
+	}
+	fresh := "yes, as of " + millis(n.AgeMilliseconds) + " ago"
+	var notes []string
 	if !n.Fresh {
-		text = ", NOT fresh: " + n.Reason
+		fresh = "NO: " + n.Reason
+		if n.Detail != "" && n.Detail != n.Reason {
+			notes = append(notes, n.Detail)
+		}
 	}
-	text += fmt.Sprintf(", applied %d", n.AppliedIndex)
 	if n.Draining {
-		text += ", draining"
+		notes = append(notes, "draining")
 	}
 	if n.PendingRevocations > 0 {
-		text += fmt.Sprintf(", keeps %d revocations until there is a majority", n.PendingRevocations)
+		notes = append(notes, fmt.Sprintf("keeps %d revocations until there is a majority", n.PendingRevocations))
 	}
-	if n.ClockOffsetMilliseconds > 500 || n.ClockOffsetMilliseconds < -500 {
-		text += fmt.Sprintf(", clock off by %s", millis(n.ClockOffsetMilliseconds))
+	if off := time.Duration(n.ClockOffsetMilliseconds * float64(time.Millisecond)); off.Abs() > worthANote {
+		notes = append(notes, "clock off by "+rounded(off))
 	}
-	return text
+	s.row(m.ID, m.State, memberRole(m), fresh, fmt.Sprint(n.AppliedIndex), shortKey(n.KeyID), commas(notes))
 }
+
+// shortKey is as much of a key's id as tells keys apart.
+func shortKey(id string) string { return id[:min(len(id), 8)] }

@@ -38,7 +38,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Short: "Run three nodes on this machine and walk through an example",
 		Long: `Run a cluster of three nodes, each a process with a data folder of its own, and walk through an example:
 agents are made, a session is minted at one node, introspected at the second, revoked at the third and dead at
-all of them. Then the nodes stay up until Ctrl-C. Another run finds the same data.
+all of them; another ends with its agent by the kill switch. Then the nodes stay up until Ctrl-C. Another run finds
+the same data.
 
 With --base-port 8400 the nodes listen at 127.0.0.1, ports 8401-8403 (public), 8411-8413 (cluster),
 8421-8423 (metrics and health) and 8431-8433 (gossip). Each writes its log to DIR/nX/log. DIR/env holds the
@@ -67,6 +68,7 @@ type demo struct {
 	nodes  []*demoNode
 	cancel context.CancelCauseFunc
 	token  string // the admin's
+	killed string // what came of the example's kill switch
 }
 
 func (d *demo) run(ctx context.Context) (err error) {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/client"
@@ -51,9 +49,6 @@ const (
   "requested_scopes": ["gmail.read", "gmail.draft"],
   "trigger_reason": "user clicked 'summarize inbox'", "max_duration_seconds": 14400}`
 )
-
-// deadWithin bounds how long the example waits for a revoked token to be dead everywhere.
-const deadWithin = 10 * time.Second
 
 // story is the example, told at the three nodes of a demo.
 type story struct {
@@ -219,8 +214,8 @@ func (s *story) ensureSecret(ctx context.Context, name string) error {
 	return nil
 }
 
-// triage is the life of an autonomous session: minted at one node, good at the second, revoked at the third,
-// dead at all.
+// triage is the life of an autonomous session: minted at one node, good at the second, revoked at the third, and
+// once that is fenced dead at all.
 func (s *story) triage(ctx context.Context) error {
 	zendesk := s.secrets["zendesk"]
 	session, err := s.at[0].CreateSession(ctx, json.RawMessage(triageSession), nil)
@@ -239,46 +234,31 @@ func (s *story) triage(ctx context.Context) error {
 	}
 	s.say("introspected at n2 by zendesk: active, sub=%s scope=%q", answer.Subject, answer.Scope)
 
-	began := time.Now()
-	revocation, err := s.at[2].Revoke(ctx, wire.RevocationRequest{SessionID: session.SessionID, Reason: "the demo shows how to stop a session"})
+	revocation, err := s.at[2].Revoke(ctx, wire.RevocationRequest{SessionID: session.SessionID, Reason: "the demo shows how to stop a session"},
+		client.Fenced(defaultFenceWait))
 	if err != nil {
 		return err
 	}
-	s.say("revoked at n3: committed at index %d after %s", revocation.Index, elapsed(began))
-
-	took, err := s.dead(ctx, zendesk, session.AccessToken, began)
-	if err != nil {
-		return err
+	if !revocation.Fenced {
+		return errNotFenced(&revocation.Stop)
 	}
-	s.say("introspected at every node: inactive, counted from the start of the revocation at %s", strings.Join(took, ", "))
-	return nil
+	s.say("revoked at n3: %s", fenceLine(&revocation.Stop))
+	return s.dead(ctx, zendesk, session.AccessToken)
 }
 
-// dead asks every node until it says that the token is dead, and tells after how long each did.
-func (s *story) dead(ctx context.Context, application client.Credentials, token string, since time.Time) ([]string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, deadWithin, fmt.Errorf("a node still takes the token for good after %s", deadWithin))
-	defer cancel()
-	took := make([]string, len(s.at))
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
+// dead asks every node once: after a fence none may take the token for good.
+func (s *story) dead(ctx context.Context, application client.Credentials, token string) error {
 	for i, c := range s.at {
-		for {
-			answer, err := c.Introspect(ctx, application, token)
-			if err == nil && !answer.Active {
-				took[i] = s.nodes[i].id + " " + elapsed(since)
-				break
-			}
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			if err != nil {
-				return nil, err
-			}
+		answer, err := c.Introspect(ctx, application, token)
+		if err != nil {
+			return err
+		}
+		if answer.Active {
+			return fmt.Errorf("%s takes a token for good that was fenced", s.nodes[i].id)
 		}
 	}
-	return took, nil
+	s.say("introspected at n1, n2 and n3: inactive")
+	return nil
 }
 
 // inbox is a session on behalf of a person: four hours, two scopes, and a delegation to take back. An admin's
@@ -299,6 +279,29 @@ func (s *story) inbox(ctx context.Context) error {
 		return fmt.Errorf("n3 says that the token is not active")
 	}
 	s.say("introspected at n3 by gmail: active, sub=%s act=%s scope=%q", answer.Subject, actors(answer.Actor), answer.Scope)
+	return s.kill(ctx, session.AccessToken)
+}
+
+// kill is the kill switch, asked at a node that minted nothing. Then the agent may work again, under another
+// generation: what was killed stays dead.
+func (s *story) kill(ctx context.Context, token string) error {
+	const agent = "inbox-assistant"
+	kill, err := s.at[1].KillAgent(ctx, agent, wire.KillRequest{Reason: "the demo shows the kill switch"}, false, client.Fenced(defaultFenceWait))
+	if err != nil {
+		return err
+	}
+	if !kill.Fenced {
+		return errNotFenced(&kill.Stop)
+	}
+	s.killed = fenceLine(&kill.Stop)
+	s.say("agent %s is killed at n2: %s", agent, s.killed)
+	if err := s.dead(ctx, s.secrets["gmail"], token); err != nil {
+		return err
+	}
+	if _, err := s.at[1].AgentLifecycle(ctx, agent, client.Activate, "the demo is over"); err != nil {
+		return err
+	}
+	s.also("and %s is activated again: what was killed stays dead, new sessions may start", agent)
 	return nil
 }
 
@@ -309,15 +312,16 @@ func (d *demo) whatNext() {
 The cluster stays up. Go on from another terminal:
 
   . %[1]s
-  %[2]s cluster members
+  %[2]s cluster status
   %[2]s agent list
   %[2]s session create --agent support-triage-agent
   %[2]s delegation list --principal user@company.com
   %[2]s agent kill inbox-assistant --reason INC-42
+      # in the example above: %[7]s
   curl -X POST %[3]s/api/v1/sessions -H "Authorization: SSWS $%[4]s" \
     -H "Content-Type: application/json" -d '{"agent_id": "support-triage-agent"}'
 
 Logs are in %[5]s, metrics at http://%[6]s/metrics.
 Ctrl-C stops the nodes; their data stays, and another run finds it.
-`, filepath.Join(d.dir, "env"), self, d.nodes[0].url(), envToken, filepath.Join(d.dir, "n*", "log"), d.nodes[0].ops())
+`, filepath.Join(d.dir, "env"), self, d.nodes[0].url(), envToken, filepath.Join(d.dir, "n*", "log"), d.nodes[0].ops(), d.killed)
 }

@@ -124,8 +124,9 @@ func TestDemoTellsItsStoryAndFindsItsDataAgain(t *testing.T) {
 	text := first.out.String()
 	for _, step := range []string{
 		"agent support-triage-agent is made", "agent inbox-assistant is made", "application zendesk", "application gmail",
-		"introspected at n2 by zendesk: active", "revoked at n3: committed", "introspected at every node: inactive",
+		"introspected at n2 by zendesk: active", "revoked at n3: denied on 3/3 nodes in", "introspected at n1, n2 and n3: inactive",
 		"on behalf of user@company.com", "for 4h, resting on delegation dlg_", "act=inbox-assistant",
+		"agent inbox-assistant is killed at n2: denied on 3/3 nodes in", "fenced", "inbox-assistant is activated again",
 	} {
 		require.Contains(t, text, step)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -47,6 +48,9 @@ ready, so that load balancers leave it. It goes on checking tokens. --undo takes
 			return a.show(drain, func(s *sheet) {
 				s.field("Node", drain.ID)
 				s.field("Draining", yesNo(drain.Draining))
+				if drain.Draining {
+					s.field("Next", "deputy cluster remove "+drain.ID+", or stop it for maintenance; --undo takes this back")
+				}
 			})
 		}),
 	}
@@ -69,7 +73,6 @@ cluster, and the key that gossip is encrypted with is replaced. What it signed v
   deputy cluster remove n4 --compromised --reason INC-42`,
 		Args:              exactly("the node's id"),
 		ValidArgsFunction: a.completeNodes(),
-		PreRun:            func(*cobra.Command, []string) { a.patience = removalPatience },
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
 			var options []client.Option
 			if force {
@@ -93,6 +96,7 @@ cluster, and the key that gossip is encrypted with is replaced. What it signed v
 			})
 		}),
 	}
+	a.waits(cmd, removalPatience)
 	cmd.Flags().StringVar(&reason, "reason", "", "kept with the member's record")
 	cmd.Flags().BoolVar(&force, "force", false, "also where the cluster may lose its quorum")
 	cmd.Flags().BoolVar(&compromised, "compromised", false, "revoke whatever the node signed")
@@ -124,18 +128,11 @@ old one, which verifies until its last token has ended. Nobody notices.`,
 				return err
 			}
 			return a.show(change, func(s *sheet) {
-				s.field("Asked for", "a new token key at "+orAll(node))
+				s.field("Asked for", "a new token key at "+cmp.Or(node, "every node"))
 				s.field("Watch", "deputy cluster status shows the key that each node signs with")
 			})
 		}),
 	}
-}
-
-func orAll(node string) string {
-	if node == "" {
-		return "every node"
-	}
-	return node
 }
 
 func (a *app) clusterRotateGossip() *cobra.Command {
@@ -219,7 +216,7 @@ func (a *app) showSettings(settings *wire.Settings) error {
 		for _, u := range settings.ExternalURLs {
 			s.field("Also at", u)
 		}
-		s.field("Lease", span(time.Duration(settings.LeaseMilliseconds)*time.Millisecond))
+		s.field("Lease", (time.Duration(settings.LeaseMilliseconds) * time.Millisecond).String())
 		s.field("Offline tokens", "at most "+secondsText(settings.OfflineTokenTTLSeconds))
 		rotation := "only by command"
 		if settings.KeyRotationSeconds > 0 {

@@ -127,6 +127,9 @@ func (s *sheet) field(name, value string) {
 	}
 }
 
+// gap leaves a line free; what follows has columns of its own.
+func (s *sheet) gap() { fmt.Fprintln(s.w) }
+
 // when tells a time as a person would: near ones by distance, far ones by date.
 func (s *sheet) when(t identity.Instant) string {
 	if t.IsZero() {
@@ -140,6 +143,18 @@ func (s *sheet) when(t identity.Instant) string {
 		return "in " + span(d)
 	}
 	return span(-d) + " ago"
+}
+
+// by tells the time by which something holds, which may be over.
+func (s *sheet) by(t identity.Instant) string {
+	switch d := t.Time().Sub(s.now); {
+	case d <= 0:
+		return "by now"
+	case d > 48*time.Hour:
+		return "by " + s.when(t)
+	default:
+		return "within " + span(d)
+	}
 }
 
 // span is a duration in at most two units.

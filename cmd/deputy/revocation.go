@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,8 +108,13 @@ func (a *app) revocationExport() *cobra.Command {
 	cmd := a.takesLong(&cobra.Command{
 		Use:   "export",
 		Short: "Write the whole revocation set as JSON lines, for a replay after a restore",
-		Example: `  deputy revocation export > revocations.jsonl
-  deputy revocation export --since 2026-04-12T08:00:00Z | deputy cluster restore --replay -`,
+		Long: `Write the whole revocation set to standard output, a JSON object a line whatever -o says, and at its end to
+standard error how many there were: without that line the export is not whole.
+
+A revocation is in the set for as long as a token could carry it ('deputy revocation list' shows when it is forgotten).
+For a restore of a backup that is older than that, add what your own records say was stopped since.`,
+		Example: `  deputy revocation export > later.jsonl
+  deputy revocation export --since 2026-04-12T08:00:00Z > later.jsonl`,
 		Args: exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
 			var from identity.Instant
@@ -119,10 +125,10 @@ func (a *app) revocationExport() *cobra.Command {
 				}
 				from = identity.InstantOf(at)
 			}
-			lines := json.NewEncoder(a.out)
+			lines, written := json.NewEncoder(a.out), 0
 			for record, err := range c.ExportRevocations(ctx) {
 				if err != nil {
-					return err
+					return fmt.Errorf("after %d revocations, which are not all: %w", written, err)
 				}
 				if record.RevokedAt < from {
 					continue
@@ -130,7 +136,9 @@ func (a *app) revocationExport() *cobra.Command {
 				if err := lines.Encode(record); err != nil {
 					return err
 				}
+				written++
 			}
+			a.note("%d revocations", written)
 			return nil
 		}),
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,8 @@ type app struct {
 	timeout time.Duration
 	// patience is what a command allows for beyond timeout, as it knows that its answer takes long.
 	patience time.Duration
+	// unanswered is what to do about a command whose answer does not come in time.
+	unanswered string
 
 	anonymous bool // no API token is at hand
 	started   bool // the command line was understood, so that what fails from here on is not its usage
@@ -106,7 +109,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no node could be reached.`,
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.output, "output", "o", formatTable, "output format: table, json or yaml")
 	flags.StringVar(&a.address, "addr", "", "addresses of nodes, separated by commas (default $"+envAddress+", then "+defaultAddress+")")
-	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "give up after this long")
+	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "give up after this long, beyond what a command such as kill waits for by itself")
 	mustComplete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp)))
 	return root
 }
@@ -130,6 +133,28 @@ func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	return c
 }
 
+// before has a command run check once its command line is read, after the checks that it has already: cobra
+// itself keeps one PreRunE, and ignores PreRun beside it.
+func before(cmd *cobra.Command, check func() error) {
+	earlier := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if earlier != nil {
+			if err := earlier(cmd, args); err != nil {
+				return err
+			}
+		}
+		return check()
+	}
+}
+
+// waits lets a command go on for d beyond --timeout.
+func (a *app) waits(cmd *cobra.Command, d time.Duration) {
+	before(cmd, func() error {
+		a.patience = max(a.patience, d)
+		return nil
+	})
+}
+
 // does makes the RunE of a command that asks the cluster.
 func (a *app) does(act func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -143,7 +168,7 @@ func (a *app) does(act func(ctx context.Context, c *client.Client, args []string
 		a.started = true
 		ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout+a.patience)
 		defer cancel()
-		return act(ctx, c, args)
+		return late(ctx, act(ctx, c, args), a.timeout+a.patience)
 	}
 }
 
@@ -197,13 +222,37 @@ func (e *usageError) Error() string { return e.message }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
+// lateError says that the time that a command has ran out.
+type lateError struct {
+	error
+	within time.Duration
+}
+
+func (e *lateError) Error() string {
+	words := fmt.Sprintf("no answer within %s", e.within)
+	if unreachable := (*client.UnreachableError)(nil); errors.As(e.error, &unreachable) {
+		return replaceEnd(e.error, unreachable, words)
+	}
+	return replaceEnd(e.error, context.DeadlineExceeded, words)
+}
+
+func (e *lateError) Unwrap() error { return e.error }
+
+// late tells an answer that did not come while ctx lasted from a node that can't be reached, which may time out too.
+func late(ctx context.Context, err error, within time.Duration) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		return &lateError{err, within}
+	}
+	return err
+}
+
 func (a *app) exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, new(*usageError)) || !a.started:
 		return exitUsage
-	case errors.As(err, new(*client.UnreachableError)):
+	case errors.As(err, new(*client.UnreachableError)), errors.As(err, new(*lateError)):
 		return exitUnreachable
 	}
 	return exitFailed
@@ -227,11 +276,9 @@ func (a *app) complain(err error) {
 	case errors.As(err, &known):
 		hint, fields = known.Hint, known.Fields
 		message = replaceEnd(err, known, known.Message)
+	case errors.As(err, new(*lateError)):
+		hint = cmp.Or(a.unanswered, "--timeout waits longer")
 	case errors.As(err, new(*client.UnreachableError)):
-		if errors.Is(err, context.DeadlineExceeded) {
-			message, hint = "no answer within "+a.timeout.String(), "--timeout waits longer"
-			break
-		}
 		hint = "is a node running there? `deputy server --dev` starts one; " + envAddress + " or --addr names others"
 	case errors.Is(err, context.Canceled):
 		message = "interrupted"

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/deputy-id/deputy/client"
 	"github.com/deputy-id/deputy/identity"
 )
 
@@ -68,6 +71,27 @@ func TestExitCodesTellFailuresApart(t *testing.T) {
 		{exitUsage, "server --dev --config x"},
 		{exitUsage, "server --dev --join x"},
 		{exitUsage, "server --config x --listen y"},
+		{exitUsage, "server --config x --yes"},
+		{exitUsage, "server --config x --recover-quorum"},
+		{exitUsage, "server --config x --recover-quorum --yes --join t"},
+		{exitUsage, "server --dev --recover-quorum --yes"},
+		{exitUsage, "agent kill"},
+		{exitUsage, "agent kill a-1 --wait never"},
+		{exitUsage, "agent revoke a-1 --wait-timeout 999ms"},
+		{exitUsage, "session end ses_1 --wait fenced --wait-timeout 61s"},
+		{exitUsage, "cluster drain"},
+		{exitUsage, "cluster remove"},
+		{exitUsage, "cluster rotate-keys n1 n2"},
+		{exitUsage, "cluster settings set"},
+		{exitUsage, "cluster snapshot save"},
+		{exitUsage, "cluster restore"},
+		{exitUsage, "cluster restore file"},
+		{exitUsage, "cluster open"},
+		{exitUsage, "revocation export --since yesterday"},
+		{exitFailed, "cluster snapshot inspect /does/not/exist"},
+		{exitFailed, "cluster snapshot restore /does/not/exist"},
+		{exitFailed, "cluster snapshot save /does/not/exist/file"},
+		{exitFailed, "cluster restore --replay /does/not/exist"},
 		{exitUsage, "demo --base-port 70000"},
 		{exitUnreachable, "agent list " + nobody},
 	} {
@@ -123,7 +147,27 @@ func TestSlowNodeEndsInTheTimeout(t *testing.T) {
 	defer close(release)
 	got := deputy(t, "", "agent", "list", "--timeout", "20ms")
 	require.Equal(t, exitUnreachable, got.code)
-	require.Contains(t, got.err, "no answer within 20ms")
+	require.Equal(t, "error: no answer within 20ms\nhint: --timeout waits longer\n", got.err)
+}
+
+func TestUnreachableNodeIsNoLateAnswer(t *testing.T) {
+	// A dial that times out, too, is a node that can't be reached, long before the command's own time is over.
+	unreachable := &client.UnreachableError{Failures: []client.Failure{{Address: "http://n1", Err: os.ErrDeadlineExceeded}, {Address: "http://n2", Err: context.DeadlineExceeded}}}
+	require.Equal(t, error(unreachable), late(t.Context(), unreachable, time.Second))
+	over, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	require.Equal(t, "after 3 of 5: no answer within 1s", late(over, fmt.Errorf("after 3 of 5: %w", unreachable), time.Second).Error())
+}
+
+func TestChecksBeforeACommandRunOneAfterTheOther(t *testing.T) {
+	var ran []string
+	cmd := &cobra.Command{Use: "x", RunE: func(*cobra.Command, []string) error { return nil }}
+	for _, name := range []string{"a", "b"} {
+		before(cmd, func() error { ran = append(ran, name); return nil })
+	}
+	cmd.SetArgs(nil)
+	require.NoError(t, cmd.Execute())
+	require.Equal(t, []string{"a", "b"}, ran)
 }
 
 func TestEveryCommandExplainsItself(t *testing.T) {
@@ -134,6 +178,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			return
 		}
 		require.NotEmpty(t, c.Short, c.CommandPath())
+		require.Nil(t, c.PreRun, "%s has a PreRun, which cobra ignores beside PreRunE; see before", c.CommandPath())
 		if !c.HasSubCommands() {
 			require.NotEmpty(t, c.Example, "%s has no example", c.CommandPath())
 			require.Contains(t, c.Example, "deputy ", "the example of %s is no command", c.CommandPath())

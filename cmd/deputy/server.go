@@ -37,7 +37,12 @@ printed, and kept for the command line in a file that only you can read:
   ` + devAccessDescription + `
 
 --config reads a YAML file; an unknown key is an error that names its line. A new node needs 'bootstrap: true',
-to be the first of a new cluster, or a join token of a running one.`,
+to be the first of a new cluster, or a join token of a running one.
+
+--recover-quorum is for when the majority of voters is lost for good. It makes this node the only one of its cluster:
+what the others had committed and this one had not received is gone, none of them comes back, every token minted so
+far is dead, and nothing is minted until 'deputy cluster open'. Choose the node with the highest applied index, stop
+the others if they still run, and give the flag for one start only.`,
 		Example: `  deputy server --dev
   deputy server --config /etc/deputy/deputy.yaml
   deputy server --config n4.yaml --join -   # the token from standard input`,
@@ -49,11 +54,15 @@ to be the first of a new cluster, or a join token of a running one.`,
 			if f.dev && f.join != "" {
 				return usagef("--dev is a cluster of its own and joins no other")
 			}
-			if f.recoverQuorum && (f.dev || f.join != "" || !f.yes) {
-				return usagef(`--recover-quorum is for --config, and for when the majority of voters is lost for good. It makes this node the only one of
-its cluster: what the lost nodes had committed and this one had not received is gone, no other node comes back, every
-token minted so far is dead, and nothing is minted until deputy cluster open. If the others still run, stop them
-first. Say --yes to go on`)
+			if f.recoverQuorum && (f.dev || f.join != "") {
+				return usagef("--recover-quorum goes with --config alone: it needs the data of a node that was a member")
+			}
+			if f.recoverQuorum && !f.yes {
+				return usagef("--recover-quorum leaves this node the only one of its cluster, for good, and ends every token; " +
+					"`deputy server --help` says what else is lost. Stop the other nodes if any still runs, then say --yes as well")
+			}
+			if f.yes && !f.recoverQuorum {
+				return usagef("--yes is for --recover-quorum")
 			}
 			if !f.dev && f.listen != "" {
 				return usagef("--listen is for --dev; with --config the file says public.listen")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ func (a *app) clusterSnapshot() *cobra.Command {
 
 // takesLong lets a command go on for as long as a large state needs.
 func (a *app) takesLong(cmd *cobra.Command) *cobra.Command {
-	cmd.PreRun = func(*cobra.Command, []string) { a.patience = snapshotTimeout }
+	a.waits(cmd, snapshotTimeout)
 	return cmd
 }
 
@@ -55,9 +56,10 @@ end before it gets its name.`,
 
 func (a *app) saveSnapshot(ctx context.Context, c *client.Client, path string, overwrite bool) error {
 	if _, err := os.Stat(path); err == nil && !overwrite {
-		return fmt.Errorf("%s is there already; name another file, or give --overwrite", path)
+		return usagef("%s is there already; name another file, or give --overwrite", path)
 	}
-	draft, err := os.CreateTemp(filepath.Dir(path), ".deputy-backup-*") // mode 0600
+	folder := filepath.Dir(path)
+	draft, err := os.CreateTemp(folder, ".deputy-backup-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -79,6 +81,13 @@ func (a *app) saveSnapshot(ctx context.Context, c *client.Client, path string, o
 	if err := os.Rename(draft.Name(), path); err != nil {
 		return err
 	}
+	dir, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil { // the name is durable only once the folder is
+		return err
+	}
 	return a.showBackup(path, &info)
 }
 
@@ -93,18 +102,27 @@ func (a *app) snapshotInspect() *cobra.Command {
 				return err
 			}
 			a.started = true
-			file, err := os.Open(args[0])
+			info, err := inspect(args[0])
 			if err != nil {
 				return err
 			}
-			defer file.Close()
-			info, err := server.InspectBackup(file)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			return a.showBackup(args[0], &info)
+			return a.showBackup(args[0], info)
 		},
 	}
+}
+
+// inspect reads a backup from end to end.
+func inspect(path string) (*server.BackupInfo, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := server.InspectBackup(bufio.NewReader(file))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &info, nil
 }
 
 func (a *app) showBackup(path string, info *server.BackupInfo) error {
@@ -112,7 +130,7 @@ func (a *app) showBackup(path string, info *server.BackupInfo) error {
 		s.field("File", path)
 		s.field("Of cluster", info.ClusterID)
 		s.field("Issuer", info.Issuer)
-		s.field("Taken", s.when(info.Time)+fmt.Sprintf(", at index %d", info.Index))
+		s.field("Taken", fmt.Sprintf("%s, at index %d", exactTime(info.Time), info.Index))
 		s.field("Bytes", fmt.Sprint(info.Bytes))
 		s.field("SHA-256", info.SHA256)
 		s.field("Agents", count(info.Agents))
@@ -131,33 +149,32 @@ func (a *app) snapshotRestore() *cobra.Command {
 		Long: `Restore a backup into a cluster that holds no agents, principals, applications and delegations.
 
 Tokens of before the backup are dead, as no signing key is restored. Minting stays closed: what was stopped after the
-backup was taken is not in it. Replay that first, then open:
+backup was taken is not in it. Replay that first, from what is left of the old cluster or from your own records, and
+then open:
 
-  deputy revocation export > later.jsonl        # from what is left of the old cluster, or from your SIEM
-  deputy cluster restore --replay later.jsonl
+  deputy revocation export > later.jsonl        # with DEPUTY_ADDR and DEPUTY_TOKEN of the old cluster
+  deputy cluster restore --replay later.jsonl   # with those of the new one
   deputy cluster open --yes`,
 		Example: "  deputy cluster snapshot restore deputy-2026-04-12.backup",
 		Args:    exactly("the file's name"),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			file, err := os.Open(args[0])
+			info, err := inspect(args[0])
 			if err != nil {
 				return err
 			}
-			_, err = server.InspectBackup(file)
-			stat, statErr := file.Stat()
-			if err := errors.Join(err, statErr, file.Close()); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			restored, err := c.RestoreSnapshot(ctx, func() (io.ReadCloser, error) { return os.Open(args[0]) }, stat.Size())
+			restored, err := c.RestoreSnapshot(ctx, func() (io.ReadCloser, error) { return os.Open(args[0]) }, info.Bytes)
 			if err != nil {
 				return err
 			}
 			return a.show(restored, func(s *sheet) {
 				s.field("Restored", args[0])
-				s.field("Taken", s.when(restored.TakenAt))
+				s.field("Taken", exactTime(restored.TakenAt))
 				s.field("Agents", count(int(restored.Agents)))
+				s.field("Principals", count(int(restored.Principals)))
+				s.field("Applications", count(int(restored.Applications)))
 				s.field("Delegations", count(int(restored.Delegations)))
 				s.field("Revocations", count(int(restored.Revocations)))
+				s.field("API tokens", count(int(restored.APITokens)))
 				s.field("Minting", "closed: "+restored.MintingClosed)
 				s.field("Next", "replay what was stopped since: deputy cluster restore --replay FILE; then: deputy cluster open --yes")
 			})
@@ -165,16 +182,24 @@ backup was taken is not in it. Replay that first, then open:
 	})
 }
 
+// exactTime is a time as --since takes it.
+func exactTime(t identity.Instant) string { return t.Time().UTC().Format(time.RFC3339) }
+
 // maxReplayLine bounds one line of an export.
 const maxReplayLine = 64 << 10
 
 func (a *app) clusterRestore() *cobra.Command {
 	var file string
 	cmd := a.takesLong(&cobra.Command{
-		Use:     "restore --replay FILE",
-		Short:   "After a restore, stop again what was stopped since the backup: JSON lines with a handle each",
-		Example: "  deputy cluster restore --replay later.jsonl",
-		Args:    exactly(),
+		Use:   "restore --replay FILE",
+		Short: "After a restore, stop again what was stopped since the backup",
+		Long: `After 'deputy cluster snapshot restore', stop again what was stopped since the backup was taken, and suspend the
+agents and principals among it. The file has a JSON object a line, with a "handle" or a list of "handles" each; other
+fields are ignored. It errs on the side of stopping: who was stopped since and let go again is suspended as well. The
+same file twice does no harm.`,
+		Example: `  deputy cluster restore --replay later.jsonl
+  echo '{"handle": "agt_inbox-assistant#4"}' | deputy cluster restore --replay -`,
+		Args: exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
 			if file == "" {
 				return usagef("--replay FILE is needed; to restore a backup: deputy cluster snapshot restore FILE")
@@ -186,7 +211,7 @@ func (a *app) clusterRestore() *cobra.Command {
 			return a.replay(ctx, c, records)
 		}),
 	})
-	cmd.Flags().StringVar(&file, "replay", "", "what `deputy revocation export` wrote, or - for standard input")
+	cmd.Flags().StringVar(&file, "replay", "", "what 'deputy revocation export' wrote, or - for standard input")
 	mustComplete(cmd.MarkFlagFilename("replay"))
 	return cmd
 }
@@ -205,7 +230,7 @@ func (a *app) readReplay(path string) (handles []identity.Handle, err error) {
 	lines := bufio.NewScanner(source)
 	lines.Buffer(make([]byte, 0, 4<<10), maxReplayLine)
 	for n := 1; lines.Scan(); n++ {
-		if len(lines.Bytes()) == 0 {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
 			continue
 		}
 		var record struct {
@@ -230,7 +255,11 @@ func (a *app) readReplay(path string) (handles []identity.Handle, err error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+		return nil, fmt.Errorf("reading %s after %d handles: %w", path, len(handles), err)
+	}
+	// An export that failed leaves such a file, and who then opens lets loose what was stopped.
+	if len(handles) == 0 {
+		return nil, fmt.Errorf("%s holds no handles; if nothing was stopped since the backup there is nothing to replay", path)
 	}
 	return handles, nil
 }

@@ -33,18 +33,18 @@ func (f *stopFlags) addWait(a *app, cmd *cobra.Command, wait string) {
 	cmd.Flags().StringVar(&f.wait, "wait", wait, "committed: a majority has it on disk; fenced: no node acts against it any more, not even one that is cut off")
 	cmd.Flags().DurationVar(&f.within, "wait-timeout", defaultFenceWait, "with --wait fenced: how long to wait, 1s to 60s")
 	mustComplete(cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{wire.WaitCommitted, wire.WaitFenced}, cobra.ShellCompDirectiveNoFileComp)))
-	cmd.PreRunE = func(*cobra.Command, []string) error {
+	before(cmd, func() error {
 		switch {
 		case f.wait != wire.WaitCommitted && f.wait != wire.WaitFenced:
 			return usagef("--wait is %q; it must be %s or %s", f.wait, wire.WaitCommitted, wire.WaitFenced)
 		case f.within < time.Second || f.within > time.Minute:
 			return usagef("--wait-timeout is %s; it must be between 1s and 60s", f.within)
-		}
-		if f.wait == wire.WaitFenced {
+		case f.wait == wire.WaitFenced:
 			a.patience = f.within
 		}
+		a.unanswered = "it may have been stopped all the same; ask again: to stop something twice does no harm"
 		return nil
-	}
+	})
 }
 
 func (f *stopFlags) options() []client.Option {
@@ -91,8 +91,8 @@ func (s *sheet) stop(stop *wire.Stop) {
 		s.field("Stopped", line)
 	}
 	if stop.Fenced {
-		s.field("Followers", "services that follow a node's revocations have heard by "+s.when(stop.ValidatorsUntil))
-		s.field("Never ask", "services that never ask may accept a token until "+s.when(stop.OfflineUntil)+" at the latest")
+		s.field("Followers", "services that follow a node's revocations refuse it "+s.by(stop.ValidatorsUntil))
+		s.field("Offline", "tokens for services that never ask have ended "+s.by(stop.OfflineUntil))
 	}
 	s.field("Detail", stop.Detail)
 }
@@ -123,10 +123,15 @@ func fenceLine(stop *wire.Stop) string {
 
 // millis shows milliseconds with as many digits as say something.
 func millis(ms float64) string {
-	if ms < 10 {
+	switch {
+	case ms < 0.1:
+		return "<0.1 ms"
+	case ms < 10:
 		return fmt.Sprintf("%.1f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
 	}
-	return fmt.Sprintf("%.0f ms", ms)
+	return fmt.Sprintf("%.1f s", ms/1000)
 }
 
 // killFlags are those of the kill switches.
