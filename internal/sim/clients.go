@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 )
@@ -15,7 +16,7 @@ import (
 const clientWait = 10 * time.Second
 
 // tokenLife is how long after a revocation a token of before can still be about, with the clocks' errors.
-const tokenLife = sessionSeconds*time.Second + 2*maxClockSkew
+const tokenLife = sessionSeconds*time.Second + 2*cluster.MaxClockSkew
 
 func (l *lab) anyWish() wish {
 	w := wish{agent: pick(l.random, agentNames)}

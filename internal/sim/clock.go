@@ -15,7 +15,6 @@ type clock struct {
 	rate   float64
 	frozen time.Duration // what the boot clock shows while the node is suspended; 0: it runs
 	skew   time.Duration // of the wall clock
-	wrong  bool          // a fault has the wall clock
 }
 
 // maxDrift is how much faster or slower than true a boot clock runs: fifty times what a bad quartz does, and half
@@ -68,19 +67,4 @@ func (c *clock) setSkew(skew time.Duration) (before time.Duration) {
 	defer c.mu.Unlock()
 	before, c.skew = c.skew, skew
 	return before
-}
-
-// mistake reports whether a fault may have the wall clock, which then is its own until mended.
-func (c *clock) mistake() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	free := !c.wrong
-	c.wrong = true
-	return free
-}
-
-func (c *clock) mended() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wrong = false
 }

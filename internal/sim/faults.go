@@ -159,7 +159,6 @@ func (l *lab) powerCut() {
 }
 
 func (l *lab) restart(m *machine) {
-	m.clock.setSkew(0) // set by NTP at boot
 	if _, err := l.start(m); err != nil {
 		l.ledger.broken("kept: %s does not start again: %v", m.id, err)
 		return
@@ -226,20 +225,22 @@ func (l *lab) snapshot() {
 	}
 }
 
-// misclock puts a wall clock wrong for a while, by little or by much. It leaves out what is known to go wrong: a
-// clock that is behind while its node leads, and one that is wrong when its node starts. See docs/faults.md.
+// misclock puts a wall clock wrong for a while, by little or by much; one at a time, since a majority that is wrong
+// in the same way is right.
 func (l *lab) misclock() {
-	m := pick(l.random, l.machines())
-	n := m.running()
-	if n == nil || !n.guard.knows() || !m.clock.mistake() {
+	if !l.misclocking.CompareAndSwap(false, true) {
 		return
 	}
-	skew := pick(l.random, []time.Duration{-1500 * time.Millisecond, 1500 * time.Millisecond, 2500 * time.Millisecond, 10 * time.Second, time.Hour})
+	defer l.misclocking.Store(false)
+	m := pick(l.random, l.machines())
+	skew := pick(l.random, []time.Duration{
+		-time.Hour, -10 * time.Second, -2500 * time.Millisecond, -1500 * time.Millisecond,
+		1500 * time.Millisecond, 2500 * time.Millisecond, 10 * time.Second, time.Hour,
+	})
 	l.history.add("the clock of %s is wrong by %s", m.id, skew)
 	before := m.clock.setSkew(skew)
 	l.sleep(l.random.between(500*time.Millisecond, 4*time.Second))
 	m.clock.setSkew(before)
-	m.clock.mended()
 	l.history.add("the clock of %s is right", m.id)
 }
 

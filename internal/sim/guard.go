@@ -2,63 +2,58 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"github.com/deputy-id/deputy/fsm"
+	"github.com/hashicorp/raft"
+
+	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
 )
 
-// clockGuard mirrors server.clockGuard: it holds the wall clock against FSM time.
-type clockGuard struct {
-	fsm   *fsm.FSM
-	clock *clock
-
-	mu     sync.Mutex
-	agreed identity.Instant
-	at     time.Duration
+// newClockGuard mirrors server.Server.newClockGuard.
+func (n *node) newClockGuard() *cluster.ClockGuard {
+	return cluster.NewClockGuard(cluster.ClockOptions{
+		Agreed: func() time.Time { return n.fsm.View().Time().Time() },
+		Wall:   n.clock.wall,
+		Boot:   n.clock.boot,
+		Voters: func() (others []string) {
+			for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+				if s.Suffrage == raft.Voter && string(s.ID) != n.id {
+					others = append(others, string(s.ID))
+				}
+			}
+			return others
+		},
+		Ask: func(ctx context.Context, voter string) (time.Time, error) {
+			answer, err := n.port.call(ctx, voter, clockRequest{})
+			if err != nil {
+				return time.Time{}, err
+			}
+			return answer.(time.Time), nil
+		},
+	})
 }
 
-const (
-	maxClockSkew   = 2 * time.Second
-	driftPerSecond = time.Millisecond
-)
-
-var errClock = errors.New("this node's clock is wrong")
-
-func (g *clockGuard) agree(sinceAsked time.Duration) error {
-	agreed, own := g.fsm.View().Time(), identity.InstantOf(g.clock.wall())
-	g.mu.Lock()
-	g.agreed, g.at = agreed, g.clock.boot()-sinceAsked
-	g.mu.Unlock()
-	if ahead := own.Sub(agreed); ahead > maxClockSkew+sinceAsked || ahead < -maxClockSkew {
-		return errClock
-	}
-	return nil
-}
-
-func (g *clockGuard) stamp() (identity.Instant, error) {
-	own := identity.InstantOf(g.clock.wall())
-	g.mu.Lock()
-	agreed, at := g.agreed, g.at
-	g.mu.Unlock()
-	if !agreed.IsZero() {
-		elapsed := g.clock.boot() - at
-		if own > agreed.Add(elapsed+time.Duration(elapsed.Seconds())*driftPerSecond+maxClockSkew) {
-			return 0, errClock
+// yieldLeadership mirrors server.Server.yieldLeadership, as far as clocks are concerned.
+func (n *node) yieldLeadership(ctx context.Context) {
+	ticker := time.NewTicker(yieldEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n.raft.State() == raft.Leader && n.guard.Wrong() {
+			n.lab.history.add("%s leads and its clock is wrong: it hands over", n.id)
+			_ = n.raft.LeadershipTransfer().Error() // the next round tries again
 		}
 	}
-	return max(own, g.fsm.View().Time()), nil
 }
 
-// knows reports whether there was a lease round since the process began.
-func (g *clockGuard) knows() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return !g.agreed.IsZero()
-}
+const yieldEvery = 500 * time.Millisecond
 
 // denials mirrors server.denials, without its limits and counters: what is denied is provisional in every set that
 // can be reached, and said again until the outcome of the commit is known.

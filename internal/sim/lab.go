@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -60,6 +61,8 @@ type lab struct {
 	over   context.Context // the end of the faults and of the load
 	finish context.CancelFunc
 	load   sync.WaitGroup // clients and faults
+
+	misclocking atomic.Bool // some wall clock is wrong
 
 	mu         sync.Mutex
 	all        []*machine      // ever
@@ -222,19 +225,15 @@ func (l *lab) setUp() error {
 	return nil
 }
 
-// furnish commits the settings and the cast. Until the settings are old, leases count as long as they were before,
-// which is ten seconds; so they are committed in the past, while nobody is a member yet who might hold any.
+// furnish commits the settings and the cast. While settings are new, leases count as long as they were before,
+// which is ten seconds; so they are committed as of the past, while nobody is a member yet who might hold any.
 func (l *lab) furnish(ctx context.Context) error {
-	const past = time.Minute
-	skews := make([]time.Duration, len(l.machines()))
-	for i, m := range l.machines() {
-		skews[i] = m.clock.setSkew(-past)
+	settings := fsm.Command{
+		ID: l.commandID(), By: "client", Body: fsm.PutSettings{Settings: l.settings(l.tuning.lease)},
+		Time: identity.InstantOf(time.Now().Add(-time.Minute)),
 	}
-	if _, err := l.write(ctx, fsm.PutSettings{Settings: l.settings(l.tuning.lease)}, false, false); err != nil {
+	if _, err := l.insist(ctx, writeRequest{command: settings}); err != nil {
 		return err
-	}
-	for i, m := range l.machines() {
-		m.clock.setSkew(skews[i])
 	}
 	_, err := l.write(ctx, fsm.Batch{Bodies: l.cast()}, false, false)
 	return err
@@ -316,7 +315,10 @@ func (l *lab) leader() *node {
 // write is a client with a request for the leader, through one node or another, under one id until the outcome is
 // known or ctx ends.
 func (l *lab) write(ctx context.Context, body fsm.Body, fence, state bool) (writeAnswer, error) {
-	request := writeRequest{command: fsm.Command{ID: l.commandID(), By: "client", Body: body}, fence: fence, state: state}
+	return l.insist(ctx, writeRequest{command: fsm.Command{ID: l.commandID(), By: "client", Body: body}, fence: fence, state: state})
+}
+
+func (l *lab) insist(ctx context.Context, request writeRequest) (writeAnswer, error) {
 	var err error
 	for ctx.Err() == nil {
 		var value any

@@ -232,7 +232,7 @@ func (p *port) carry(to string, request any, answer chan<- reply) {
 		answer <- reply{err: errRefused}
 		return
 	}
-	if call, ok := request.(raftCall); (!ok || call.data == nil) && n.repeats(p.id, to) {
+	if n.repeats(p.id, to) {
 		go func() {
 			time.Sleep(n.random.between(0, 300*time.Millisecond))
 			if other.ctx.Err() == nil {

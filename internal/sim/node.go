@@ -52,7 +52,7 @@ type node struct {
 	engine   *policy.Engine
 	minter   *tokens.Minter
 	verifier *tokens.Verifier
-	guard    *clockGuard
+	guard    *cluster.ClockGuard
 	lease    *cluster.Lease
 	ticks    *cluster.Ticks
 	grants   *cluster.Grants
@@ -85,7 +85,7 @@ func (l *lab) start(m *machine) (*node, error) {
 		Revocations: n.revoked, Logger: discard,
 		Halt: func(err error) { l.ledger.broken("%s: the state machine halted: %v", m.id, err) },
 	})
-	n.guard = &clockGuard{fsm: n.fsm, clock: m.clock}
+	n.guard = n.newClockGuard()
 	n.grants = cluster.NewGrants(m.clock.boot)
 	n.fences = n.newFences()
 	n.ticks = cluster.NewTicks(n.tick)
@@ -109,6 +109,7 @@ func (l *lab) start(m *machine) (*node, error) {
 	go func() { _ = n.lease.Run(n.port.ctx) }()
 	go n.denials.run(n.port.ctx)
 	go n.announceKey(n.port.ctx)
+	go n.yieldLeadership(n.port.ctx)
 	return n, nil
 }
 
@@ -179,7 +180,8 @@ type (
 		entries []revocation.Entry
 		state   bool
 	}
-	denyRequest struct{ handles []identity.Handle }
+	denyRequest  struct{ handles []identity.Handle }
+	clockRequest struct{}
 	// writeRequest is server.Server.ServeForwarded: the leader commits, and raises a fence where one is asked for.
 	writeRequest struct {
 		command fsm.Command
@@ -206,6 +208,8 @@ func (n *node) serve(ctx context.Context, from string, request any) (any, error)
 		return n.serveTick(ctx, from)
 	case fenceRequest:
 		return nil, n.serveFence(ctx, r)
+	case clockRequest:
+		return n.clock.wall(), nil
 	case denyRequest:
 		n.denials.add(r.handles)
 		return nil, nil
@@ -274,9 +278,12 @@ func (n *node) propose(ctx context.Context, c fsm.Command) (fsm.Result, error) {
 	if n.raft.State() != raft.Leader {
 		return fsm.Result{}, errNotLeading
 	}
-	var err error
-	if c.Time, err = n.guard.stamp(); err != nil {
-		return fsm.Result{}, err
+	if c.Time.IsZero() {
+		stamp, err := n.guard.Stamp(ctx)
+		if err != nil {
+			return fsm.Result{}, err
+		}
+		c.Time = identity.InstantOf(stamp)
 	}
 	encoded, err := fsm.Encode(c)
 	if err != nil {
@@ -372,7 +379,7 @@ func (n *node) leaseOptions() cluster.LeaseOptions {
 			m, ok := view.Member(n.id)
 			return len(view.Members()) == 0 || (ok && m.Removed.IsZero() && m.Barred.IsZero())
 		},
-		CheckClock: n.guard.agree,
+		CheckClock: n.guard.Agree,
 		Duration: func() time.Duration {
 			return time.Duration(n.fsm.View().Settings().LeaseMillis) * time.Millisecond
 		},

@@ -3,7 +3,6 @@ package sim
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -26,12 +25,7 @@ type transport struct {
 type raftCall struct {
 	command any
 	data    []byte // of a snapshot
-	sender  context.Context
 }
-
-// errStale is the answer to a snapshot whose sender has given up. Raft installs whatever arrives, be it older than
-// what it has; the connection that such a snapshot comes by is closed, so that it hardly ever arrives.
-var errStale = errors.New("the sender of this snapshot has given up")
 
 const (
 	// Raft waits for an answer no longer than this; TCP would notice a break about as fast.
@@ -98,7 +92,6 @@ func (t *transport) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, requ
 func ask[T any](t *transport, to raft.ServerAddress, call raftCall, response *T) error {
 	ctx, cancel := context.WithTimeout(t.port.ctx, t.port.net.random.between(leastRaftWait, mostRaftWait))
 	defer cancel()
-	call.sender = ctx
 	answer, err := t.port.call(ctx, string(to), call)
 	if err != nil {
 		return err
@@ -115,20 +108,14 @@ func ask[T any](t *transport, to raft.ServerAddress, call raftCall, response *T)
 func (t *transport) serve(call raftCall) (any, error) {
 	answer := make(chan raft.RPCResponse, 1)
 	rpc := raft.RPC{Command: call.command, RespChan: answer}
-	var givenUp <-chan struct{}
 	if call.data != nil {
-		rpc.Reader, givenUp = bytes.NewReader(call.data), call.sender.Done()
-	}
-	if call.data != nil && call.sender.Err() != nil {
-		return nil, errStale
+		rpc.Reader = bytes.NewReader(call.data)
 	}
 	if handle := t.fastPath(call.command); handle != nil {
 		handle(rpc)
 	} else {
 		select {
 		case t.incoming <- rpc:
-		case <-givenUp:
-			return nil, errStale
 		case <-t.port.ctx.Done():
 			return nil, errClosed
 		}
