@@ -175,11 +175,11 @@ func TestReplayIsSentInBatchesThatANodeTakes(t *testing.T) {
 func TestReplayOfABadFileStopsNothing(t *testing.T) {
 	n := newFakeNode(t, nil)
 	for text, want := range map[string]string{
-		`{"handle":"agt_s#1"}` + "\nnonsense":                                    "-, line 2 is not JSON",
+		`{"handle":"agt_s#1"}` + "\nnonsense":                                  "-, line 2 is not JSON",
 		"\n" + `{"reason":"INC-42"}`:                                           "-, line 2 names no handle",
-		`{"handle":"agt_s#1"}` + "\n" + `{"handles":["agt_s#2"," "]}`:              "-, line 2: ",
+		`{"handle":"agt_s#1"}` + "\n" + `{"handles":["agt_s#2"," "]}`:          "-, line 2: ",
 		`{"handle":"` + strings.Repeat("x", identity.MaxHandleLength+1) + `"}`: "-, line 1: ",
-		`{"handle":"agt_s#1"}` + "\n" + strings.Repeat("x", maxReplayLine+1):     "reading - after 1 handles: ",
+		`{"handle":"agt_s#1"}` + "\n" + strings.Repeat("x", maxReplayLine+1):   "reading - after 1 handles: ",
 		"":     "- holds no handles",
 		" \n ": "- holds no handles",
 	} {
