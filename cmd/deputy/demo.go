@@ -224,7 +224,27 @@ func (d *demo) bringUp(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.undrain(ctx, c); err != nil {
+		return err
+	}
 	return d.writeEnv()
+}
+
+// undrain has nodes serve again that somebody has left draining in an earlier run: the example needs them all.
+func (d *demo) undrain(ctx context.Context, c *client.Client) error {
+	for _, n := range d.nodes {
+		if !n.probe(ctx).drains() {
+			continue
+		}
+		if _, err := c.DrainMember(ctx, n.id, false); err != nil {
+			return fmt.Errorf("ending the drain of %s: %w", n.id, err)
+		}
+		if err := n.until(ctx, func(r readiness) bool { return r.Ready }); err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "%s was left draining; it serves again\n", n.id)
+	}
+	return nil
 }
 
 // tellWhenAllVote says when the cluster can do without any one of its nodes: a node that has joined is given a

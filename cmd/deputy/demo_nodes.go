@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -221,12 +222,26 @@ func (n *demoNode) running() bool {
 	}
 }
 
-// ready returns once the node says that it serves.
+// readiness is what a node says of itself.
+type readiness struct {
+	Ready  bool   `json:"ready"`
+	Reason string `json:"reason"`
+}
+
+// drains reports whether the node lacks nothing but an end to its draining.
+func (r readiness) drains() bool { return r.Reason == "draining" }
+
+// ready returns once the node says that it serves, or would if it were not draining.
 func (n *demoNode) ready(ctx context.Context) error {
+	return n.until(ctx, func(r readiness) bool { return r.Ready || r.drains() })
+}
+
+// until returns once the node says what is enough.
+func (n *demoNode) until(ctx context.Context, enough func(readiness) bool) error {
 	ticker := time.NewTicker(readyPoll)
 	defer ticker.Stop()
 	for {
-		if probe(ctx, "http://"+n.ops()+"/readyz") {
+		if enough(n.probe(ctx)) {
 			return nil
 		}
 		select {
@@ -239,20 +254,24 @@ func (n *demoNode) ready(ctx context.Context) error {
 	}
 }
 
-func probe(ctx context.Context, url string) bool {
+// probe asks the node how it is; a node that does not answer is not ready.
+func (n *demoNode) probe(ctx context.Context) (r readiness) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.ops()+"/readyz", nil)
 	if err != nil {
-		return false
+		return readiness{}
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return false
+		return readiness{}
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<16)) // so that the connection can be used again
-	return response.StatusCode == http.StatusOK
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<16)) // to its end, so that the connection can be used again
+	if err != nil || json.Unmarshal(text, &r) != nil {
+		return readiness{}
+	}
+	return r
 }
 
 // end asks the node to stop in order.

@@ -264,6 +264,9 @@ func (s *story) dead(ctx context.Context, application client.Credentials, token 
 // inbox is a session on behalf of a person: four hours, two scopes, and a delegation to take back. An admin's
 // request makes the delegation where there is none, also after an earlier one was withdrawn.
 func (s *story) inbox(ctx context.Context) error {
+	if err := s.principal(ctx, "user@company.com"); err != nil {
+		return err
+	}
 	session, err := s.at[0].CreateSession(ctx, json.RawMessage(inboxSession), nil)
 	if err != nil {
 		return err
@@ -280,6 +283,22 @@ func (s *story) inbox(ctx context.Context) error {
 	}
 	s.say("introspected at n3 by gmail: active, sub=%s act=%s scope=%q", answer.Subject, actors(answer.Actor), answer.Scope)
 	return s.kill(ctx, session.AccessToken)
+}
+
+// principal lets agents act for a person again whom somebody has stopped in an earlier run.
+func (s *story) principal(ctx context.Context, id string) error {
+	principal, err := s.at[0].Principal(ctx, id)
+	if identity.CodeOf(err) == identity.CodeNotFound {
+		return nil // the first session makes them
+	}
+	if err != nil || principal.Status == identity.StatusActive {
+		return err
+	}
+	if _, err := s.at[0].PatchPrincipal(ctx, id, wire.PrincipalUpdate{Status: identity.StatusActive}); err != nil {
+		return err
+	}
+	s.also("%s is %s from an earlier run, so they are activated again", id, principal.Status)
+	return nil
 }
 
 // kill is the kill switch, asked at a node that minted nothing. Then the agent may work again, under another

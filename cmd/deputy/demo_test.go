@@ -147,6 +147,11 @@ func TestDemoTellsItsStoryAndFindsItsDataAgain(t *testing.T) {
 	require.Contains(t, rival.out.String(), "port "+strconv.Itoa(base+1)+", the public port of n1, is taken")
 	require.Contains(t, rival.out.String(), "running already as process "+strconv.Itoa(first.Process.Pid))
 
+	// Whatever is stopped meanwhile, the next run works.
+	for _, args := range []string{"agent kill inbox-assistant", "principal kill user@company.com", "cluster drain n2", "cluster drain n1"} {
+		require.Equal(t, exitDone, deputy(t, "", strings.Fields(args)...).code, args)
+	}
+
 	// SIGINT ends all of it in order.
 	require.NoError(t, first.Process.Signal(os.Interrupt))
 	require.Equal(t, exitDone, first.ends(t), first.out)
@@ -158,6 +163,8 @@ func TestDemoTellsItsStoryAndFindsItsDataAgain(t *testing.T) {
 	second.says(t, "Ctrl-C stops the nodes")
 	require.Contains(t, second.out.String(), "agent support-triage-agent is there from an earlier run")
 	require.Contains(t, second.out.String(), "application gmail is there from an earlier run")
+	require.Contains(t, second.out.String(), "n2 was left draining; it serves again")
+	require.Contains(t, second.out.String(), "user@company.com is suspended from an earlier run")
 	require.True(t, into[wire.SessionState](t, "", "session", "get", session[1]).Revoked, "a revocation survives")
 	require.NoError(t, syscall.Kill(second.pids(t)["n2"], syscall.SIGKILL))
 	require.Equal(t, exitFailed, second.ends(t))

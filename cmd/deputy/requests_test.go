@@ -200,10 +200,14 @@ func TestLostSecretIsOwnedUpTo(t *testing.T) {
 func TestUnknownRevocationIsDoubted(t *testing.T) {
 	newFakeNode(t, map[string]http.HandlerFunc{
 		"DELETE /api/v1/sessions/ses_1": answer(`{"handles":["ses_1"],"known":false,"committed":true,"index":3}`),
+		"POST /api/v1/revocations":      answer(`{"handles":["dlg_1"],"known":false,"committed":true,"index":4}`),
 	})
 	got := deputy(t, "", "session", "end", "ses_1")
 	require.Equal(t, exitDone, got.code)
-	require.Contains(t, got.err, "check the spelling")
+	require.Contains(t, got.err, "no node has a list of them, so check the spelling")
+	got = deputy(t, "", "revocation", "create", "--delegation", "dlg_1")
+	require.Equal(t, exitDone, got.code)
+	require.Contains(t, got.err, "no node has seen that id; it is revoked all the same, but check the spelling")
 }
 
 func TestConfigurationErrorNamesItsLine(t *testing.T) {

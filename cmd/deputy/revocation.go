@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,7 +89,11 @@ func (a *app) revocationList() *cobra.Command {
 }
 
 func (a *app) showRevocation(r *wire.Revocation, f *stopFlags) error {
-	if !r.Known {
+	switch {
+	case r.Known:
+	case len(r.Handles) > 0 && strings.HasPrefix(string(r.Handles[0]), identity.PrefixSession):
+		a.note("sessions live in their tokens and no node has a list of them, so check the spelling of the id")
+	default:
 		a.note("no node has seen that id; it is revoked all the same, but check the spelling")
 	}
 	return f.stopped(a, r, &r.Stop, func(s *sheet) { s.field("Revoked", joined(r.Handles)) })
