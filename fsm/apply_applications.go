@@ -44,6 +44,8 @@ func (s *state) deleteApplication(b DeleteApplication) (*identity.Application, *
 	}
 	s.unindexApplication(a)
 	for _, c := range a.Credentials {
+		// An application has no handle. Those of its credentials tell a replay that their secrets are dead.
+		s.deny("application "+a.Name+" was deleted", identity.CredentialHandle(c.ID))
 		s.owners.delete(named[Owner]{key: c.ID})
 	}
 	s.applications.delete(named[*identity.Application]{key: a.Name})

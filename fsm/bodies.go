@@ -125,7 +125,8 @@ type UpdateApplication struct {
 	IfRevision  uint64               `codec:"ir,omitempty"`
 }
 
-// DeleteApplication removes an application with its credentials. Value: *identity.Application, as it was.
+// DeleteApplication removes an application with its credentials, whose handles it denies. Value:
+// *identity.Application, as it was.
 type DeleteApplication struct {
 	Name string `codec:"n"`
 }
