@@ -69,6 +69,7 @@ func (s *state) beginRestore(b BeginRestore) *identity.Error {
 	s.generation = max(s.generation, b.Backup.Generation) + generationLeap
 	s.horizon.raise(b.Backup.Horizon.TokenSeconds, b.Backup.Horizon.LeaseMillis)
 	s.restoring, s.closed = &restoring{Backup: b.Backup}, closedByRestore
+	s.forgotten = s.time // nobody here knows what the lost cluster deleted since the backup
 	return nil
 }
 

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"unique"
 
 	"github.com/deputy-id/deputy/identity"
@@ -108,6 +109,9 @@ func (s *state) purge() *Purged {
 	for _, r := range expired(s.revocationsByExpiry, budget, func(r *identity.Revocation) bool { return r.Expires <= s.time }) {
 		s.revocations.delete(r)
 		s.revocationsByExpiry.delete(r)
+		if s.isDeletion(r.Handle) {
+			s.forgotten = max(s.forgotten, r.At)
+		}
 		done.Revocations++
 	}
 	budget -= done.Revocations
@@ -138,6 +142,25 @@ func (s *state) purge() *Purged {
 	}
 	done.More = budget <= 0
 	return done
+}
+
+// isDeletion reports whether a handle may be all that is known of something that was deleted. Of what there still is,
+// and of a delegation, the state itself says whether it was stopped; and a session is in no backup.
+func (s *state) isDeletion(h identity.Handle) bool {
+	prefix, rest, _ := strings.Cut(string(h), "_")
+	name, generation := splitGeneration(rest)
+	switch prefix + "_" {
+	case "agt_":
+		row, ok := s.agents.find(name)
+		return !ok || row.born > generation
+	case "usr_":
+		row, ok := s.principals.find(name)
+		return !ok || row.born > generation
+	case identity.PrefixCredential, identity.PrefixAPIToken:
+		return true
+	default:
+		return false
+	}
 }
 
 // expired lists the first items of a tree, as long as they are over.

@@ -213,6 +213,7 @@ func (l *loader) finish() *state {
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
 	s.settings, s.closed, s.restoring = &m.Settings, m.Closed, m.Restoring
 	s.longerLease, s.longerOffline = m.LongerLease.read(), m.LongerOffline.read()
+	s.forgotten = m.Forgotten
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

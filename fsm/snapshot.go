@@ -72,6 +72,8 @@ type wireMeta struct {
 	Restoring     *restoring `codec:"rs,omitempty"`
 	LongerLease   *longer    `codec:"ll,omitempty"`
 	LongerOffline *longer    `codec:"lo,omitempty"`
+
+	Forgotten identity.Instant `codec:"fo,omitempty"`
 }
 
 type wireAgent struct {
@@ -165,6 +167,7 @@ func (s *snapshot) write(dst io.Writer) error {
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
 		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease.wire(), LongerOffline: v.longerOffline.wire(),
+		Forgotten: v.forgotten,
 	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)

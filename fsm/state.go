@@ -77,6 +77,9 @@ type state struct {
 	closed       string     // why no node may mint; "" where they may
 	restoring    *restoring // a restore that was begun and not ended; replaced, never modified
 
+	// forgotten is when the latest deletion was made of which nothing is known any more.
+	forgotten identity.Instant
+
 	longerLease, longerOffline longer // settings that were shortened a moment ago
 
 	agents       *rows[*agentRow]
@@ -146,6 +149,7 @@ func (s *state) view() *View {
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
 		closed: s.closed, restoring: s.restoring, longerLease: s.longerLease, longerOffline: s.longerOffline,
+		forgotten:  s.forgotten,
 		superseded: make(chan struct{}),
 	}
 }

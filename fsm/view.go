@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+	"time"
 	"unique"
 
 	"github.com/hashicorp/go-memdb"
@@ -47,6 +48,7 @@ type View struct {
 
 	closed                     string
 	restoring                  *restoring
+	forgotten                  identity.Instant
 	longerLease, longerOffline longer
 
 	generation uint64
@@ -161,6 +163,18 @@ func (v *View) Revocations(after identity.Handle, limit int) []*identity.Revocat
 		return len(out) < limit
 	})
 	return out
+}
+
+// RevocationsKept is how long a handle that is denied now is known at least.
+func (v *View) RevocationsKept() time.Duration { return v.horizon.lifetime() }
+
+// DeletionsKnownSince is since when the revocations have every deletion of an agent, a principal, a credential, an
+// application or an API token; zero where none was ever forgotten.
+func (v *View) DeletionsKnownSince() identity.Instant {
+	if v.forgotten.IsZero() {
+		return 0
+	}
+	return v.forgotten + 1 // of those in the very same millisecond some may be forgotten
 }
 
 // APIToken returns an API token by id.
