@@ -177,7 +177,7 @@ func (a *API) deleteAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Deleted{ID: name, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles, false)
+	return c.answerStop(&wire.Deleted{ID: name, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles)
 }
 
 // setAgentStatus makes the handler of one lifecycle operation.
@@ -200,7 +200,7 @@ func setAgentStatus(status identity.Status) func(*API, *call) error {
 		}
 		return c.answerStop(&wire.AgentStatus{
 			Agent: showAgent(change.Agent), Handles: entries(change.Handles), Index: result.Index,
-		}, change.Handles, false)
+		}, change.Handles)
 	}
 }
 
@@ -227,7 +227,7 @@ func (a *API) revokeAgent(c *call) error {
 		return err
 	}
 	answer.Status, answer.Handles, answer.Index = change.Agent.Status, entries(change.Handles), result.Index
-	return c.answerStop(answer, change.Handles, true)
+	return c.answerStop(answer, change.Handles)
 }
 
 // showReach tells what a kill touches. Sub-agents are not counted: they live in tokens, and die by the handles of

@@ -133,5 +133,5 @@ func (a *API) deleteApplication(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Deleted{ID: application.Name, Known: true, Index: result.Index}, nil, false)
+	return c.answerStop(&wire.Deleted{ID: application.Name, Known: true, Index: result.Index}, nil)
 }

@@ -79,6 +79,10 @@ func (c *call) identifyToken() error {
 	if !ok || !token.ActiveAt(c.now) {
 		return identity.Errorf(identity.CodeUnauthenticated, "the API token is unknown, deleted or expired")
 	}
+	if token.Imported && c.view.Closed() != "" {
+		return identity.Errorf(identity.CodeUnauthenticated, "the API token comes from the backup, and may have been deleted since").
+			WithHint("use one of this cluster's own until `deputy cluster open`")
+	}
 	c.caller = caller{token: token, credential: token.ID}
 	return nil
 }

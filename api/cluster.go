@@ -186,5 +186,5 @@ func (a *API) deleteAPIToken(c *call) error {
 		return err
 	}
 	handles := []identity.Handle{identity.CredentialHandle(id)}
-	return c.answerStop(&wire.Deleted{ID: id, Handles: handles, Known: true, Index: result.Index}, handles, false)
+	return c.answerStop(&wire.Deleted{ID: id, Handles: handles, Known: true, Index: result.Index}, handles)
 }

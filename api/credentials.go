@@ -129,5 +129,5 @@ func (o credentialOwner) remove(a *API, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Deleted{ID: id, Handles: revoked.Handles, Known: revoked.Known, Index: result.Index}, revoked.Handles, false)
+	return c.answerStop(&wire.Deleted{ID: id, Handles: revoked.Handles, Known: revoked.Known, Index: result.Index}, revoked.Handles)
 }

@@ -132,5 +132,5 @@ func (a *API) withdrawDelegation(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Deleted{ID: id, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles, true)
+	return c.answerStop(&wire.Deleted{ID: id, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles)
 }

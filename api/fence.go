@@ -11,12 +11,11 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/identity"
 )
 
 const (
-	// leaseDrift is what a clock may lose against another over the longest lease.
-	leaseDrift = 100 * time.Millisecond
 	// offlineSkew is by how much an offline verifier's clock and the minting node's may differ together: each
 	// is at most two seconds off.
 	offlineSkew = 4 * time.Second
@@ -30,18 +29,15 @@ type stopAnswer interface{ Progress() *wire.Stop }
 // outcome is what a handler leaves for the fence.
 type outcome struct {
 	handles []identity.Handle // that were revoked
-	// bare says that the handles are all there is to it. Otherwise nobody may serve the state before either,
-	// such as one in which a deleted credential still lets its holder in.
-	bare   bool
-	answer stopAnswer // nil: the answer says nothing of the fence but in its header
+	answer  stopAnswer        // nil: the answer says nothing of the fence but in its header
 	// lapsed says that the write is committed and leadership was lost before it was fenced.
 	lapsed bool
 }
 
 // answerStop answers with what was committed, and leaves it to the fence to add how far it came.
-func (c *call) answerStop(answer stopAnswer, handles []identity.Handle, bare bool) error {
+func (c *call) answerStop(answer stopAnswer, handles []identity.Handle) error {
 	answer.Progress().Committed = true
-	c.command.outcome = outcome{handles: handles, bare: bare, answer: answer}
+	c.command.outcome = outcome{handles: handles, answer: answer}
 	return c.answer(fasthttp.StatusOK, answer)
 }
 
@@ -67,7 +63,7 @@ func (a *API) fence(c *call) error {
 	o := &c.command.outcome
 	ctx, cancel := context.WithDeadline(context.Background(), c.command.wish.until)
 	defer cancel()
-	raised, err := a.Cluster.Fence(ctx, index, a.FSM.View().EntriesOf(o.handles), !o.bare)
+	raised, err := a.Cluster.Fence(ctx, index, a.FSM.View().EntriesOf(o.handles))
 	progress := new(wire.Stop)
 	if o.answer != nil {
 		progress = o.answer.Progress()
@@ -108,7 +104,8 @@ func (a *API) report(to *wire.Stop, f Fence, err error) {
 		return
 	}
 	now := a.Clock()
-	to.ValidatorsUntil = identity.InstantOf(now.Add(view.LeaseBound() + leaseDrift))
+	bound := view.LeaseBound()
+	to.ValidatorsUntil = identity.InstantOf(now.Add(bound + cluster.LeaseDrift(bound)))
 	to.OfflineUntil = identity.InstantOf(now.Add(view.OfflineBound() + offlineSkew))
 }
 

@@ -130,7 +130,7 @@ func (a *API) revokeToken(c *call) error {
 		if _, _, err := stopped[*fsm.Revoked](a, c, body); err != nil {
 			return err
 		}
-		c.command.outcome = outcome{handles: handles, bare: true}
+		c.command.outcome = outcome{handles: handles}
 		noStore(&c.ctx.Response, fasthttp.StatusOK)
 		return nil
 	})

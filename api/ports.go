@@ -49,9 +49,9 @@ type Cluster interface {
 	// the leader.
 	TransferLeadership(ctx context.Context, to string) error
 	// Fence returns once no node may act any more on what was before index, or, with Done false, when ctx
-	// ends. It runs at the leader, after the commit. The entries are those that the change has revoked; with
-	// state a node must also have applied index.
-	Fence(ctx context.Context, index uint64, entries []revocation.Entry, state bool) (Fence, error)
+	// ends. It runs at the leader, after the commit. The entries are those that the change has revoked: a node
+	// that is slow to apply has them at once, and acknowledges when it has applied index.
+	Fence(ctx context.Context, index uint64, entries []revocation.Entry) (Fence, error)
 	// NodeStatus is this node's own account of itself.
 	NodeStatus() NodeStatus
 	// Status asks every member how it is. Who does not answer has Error set.

@@ -130,7 +130,7 @@ func (a *API) deletePrincipal(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Deleted{ID: id, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles, false)
+	return c.answerStop(&wire.Deleted{ID: id, Handles: change.Handles, Known: true, Index: result.Index}, change.Handles)
 }
 
 func (a *API) revokePrincipal(c *call) error {
@@ -156,7 +156,7 @@ func (a *API) revokePrincipal(c *call) error {
 		return err
 	}
 	answer.Status, answer.Handles, answer.Index = change.Principal.Status, entries(change.Handles), result.Index
-	return c.answerStop(answer, change.Handles, true)
+	return c.answerStop(answer, change.Handles)
 }
 
 func (a *API) principalDelegations(c *call) error {

@@ -111,7 +111,7 @@ func (a *API) revoke(c *call) error {
 }
 
 func (c *call) answerRevocation(handles []identity.Handle, result fsm.Result) error {
-	return c.answerStop(&wire.Revocation{Handles: entries(handles), Known: true, Index: result.Index}, handles, true)
+	return c.answerStop(&wire.Revocation{Handles: entries(handles), Known: true, Index: result.Index}, handles)
 }
 
 // revokeDelegation withdraws a delegation, or denies the handle of one that no node has seen.

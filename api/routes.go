@@ -191,11 +191,11 @@ func agentRoutes() []Route {
 		},
 		{
 			Method: "PUT", Path: path + "/{id}", Name: "replaceAgent", Kind: KindWrite, Roles: provisioners, Query: writing(queryRevoke),
-			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Replace what may be set of an agent", handler: (*API).replaceAgent, stops: (*API).stopNarrowed,
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Replace what may be set of an agent", handler: (*API).replaceAgent,
 		},
 		{
 			Method: "PATCH", Path: path + "/{id}", Name: "patchAgent", Kind: KindWrite, Roles: provisioners, Query: writing(queryRevoke), Media: mediaMergePatch,
-			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Change some of an agent (RFC 7396)", handler: (*API).patchAgent, stops: (*API).stopNarrowed,
+			Request: wire.AgentRequest{}, Response: wire.Agent{}, Status: 200, Summary: "Change some of an agent (RFC 7396)", handler: (*API).patchAgent,
 		},
 		{
 			Method: "DELETE", Path: path + "/{id}", Name: "deleteAgent", Kind: KindWrite, Roles: provisioners, Query: reasonQuery,

@@ -75,5 +75,5 @@ func (a *API) denyBy(c *call, revoke fsm.Revoke) error {
 	if err != nil {
 		return err
 	}
-	return c.answerStop(&wire.Revocation{Handles: entries(revoked.Handles), Known: revoked.Known, Index: result.Index}, revoked.Handles, true)
+	return c.answerStop(&wire.Revocation{Handles: entries(revoked.Handles), Known: revoked.Known, Index: result.Index}, revoked.Handles)
 }

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
@@ -111,18 +109,6 @@ func (a *API) stopAgent(c *call) (*stop, error) {
 		return &stop{}, nil
 	}
 	return &stop{handles: []identity.Handle{agent.Handle()}}, nil
-}
-
-// stopNarrowed is that of ?revoke=true with a change of an agent. A body that can't be read denies nothing.
-func (a *API) stopNarrowed(c *call) (*stop, error) {
-	revoke, err := c.flag("revoke")
-	if err != nil {
-		return nil, err
-	}
-	if agent, err := c.agent(); err == nil && revoke && json.Valid(c.ctx.PostBody()) {
-		return &stop{handles: []identity.Handle{agent.Handle()}}, nil
-	}
-	return &stop{}, nil
 }
 
 // stopPrincipal is that of a principal's deletion.

@@ -34,7 +34,6 @@ type stubCluster struct {
 type raised struct {
 	index   uint64
 	entries []revocation.Entry
-	state   bool
 }
 
 func (s *stubCluster) Servers() []Server                       { return s.servers }
@@ -102,9 +101,9 @@ func (s *stubCluster) note(what string) (uint64, error) {
 }
 
 // Fence has every node acknowledge at once, unless the test says otherwise.
-func (s *stubCluster) Fence(ctx context.Context, index uint64, entries []revocation.Entry, state bool) (Fence, error) {
+func (s *stubCluster) Fence(ctx context.Context, index uint64, entries []revocation.Entry) (Fence, error) {
 	s.mu.Lock()
-	s.fences = append(s.fences, raised{index, entries, state})
+	s.fences = append(s.fences, raised{index, entries})
 	answer := s.onFence
 	s.mu.Unlock()
 	if answer != nil {

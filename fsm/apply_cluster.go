@@ -182,8 +182,14 @@ func (s *state) publishKey(b PublishKey) (*identity.SigningKey, *identity.Error)
 		return nil, identity.Errorf(identity.CodeRevoked, "signing key %.64q was revoked", k.KID).
 			WithHint("the node must make a new one")
 	}
-	if m, ok := first[identity.Member](s.rows(), tableMembers, indexID, k.Node); ok && !m.Removed.IsZero() {
-		return nil, memberRemoved(m)
+	if m, ok := first[identity.Member](s.rows(), tableMembers, indexID, k.Node); ok {
+		switch {
+		case !m.Removed.IsZero():
+			return nil, memberRemoved(m)
+		case !m.Barred.IsZero():
+			// Its keys are being revoked, perhaps because they are in wrong hands: there must not be another one.
+			return nil, identity.Errorf(identity.CodeMemberRemoved, "member %.64q is being removed and signs no more", m.ID)
+		}
 	}
 	if have, ok := first[identity.SigningKey](s.rows(), tableKeys, indexID, k.KID); ok {
 		if !bytes.Equal(have.Public, k.Public) || have.Node != k.Node || have.Alg != k.Alg {

@@ -301,8 +301,10 @@ func (s *state) takeToken(t *identity.APIToken) bool {
 	if sameID || sameSecret || s.isRevoked(identity.CredentialHandle(t.ID)) {
 		return false
 	}
-	s.put(tableAPITokens, t)
-	s.secrets.set(t)
+	imported := *t
+	imported.Imported = true
+	s.put(tableAPITokens, &imported)
+	s.secrets.set(&imported)
 	s.apiTokens++
 	return true
 }

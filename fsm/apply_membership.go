@@ -114,5 +114,14 @@ func (s *state) openMinting() *identity.Error {
 		return restoreUnderWay("not all that was stopped is known yet")
 	}
 	s.closed = ""
+	for _, t := range list[identity.APIToken](s.rows(), tableAPITokens, "", maxRows) {
+		if t.Imported {
+			known := *t
+			known.Imported = false
+			s.secrets.delete(t)
+			s.put(tableAPITokens, &known)
+			s.secrets.set(&known)
+		}
+	}
 	return nil
 }

@@ -20,6 +20,10 @@ type longer struct {
 // node's clock by the allowed skew, and of others by as much the other way.
 const settle = 5 * time.Second
 
+// clockSlew is the part of a time by which two machines' clocks may measure it differently while time daemons
+// correct them: a fifth. See cluster.LeaseDrift.
+const clockSlew = 5
+
 // maxLonger bounds a setting in whatever unit, so that no sum of times overflows; what is in force is far less.
 const maxLonger = 1 << 30
 
@@ -27,7 +31,8 @@ const maxLonger = 1 << 30
 // still counts is kept, until nothing of it or of those between can be running.
 func (l longer) replaced(was, becomes int64, unit time.Duration, now identity.Instant) longer {
 	next := longer{Value: min(was, maxLonger)}
-	next.Until = after(now, time.Duration(max(next.Value, 0))*unit+settle)
+	running := time.Duration(max(next.Value, 0)) * unit
+	next.Until = after(now, running+running/clockSlew+settle)
 	if now < l.Until {
 		next.Value, next.Until = max(next.Value, l.Value), max(next.Until, l.Until)
 	}

@@ -74,13 +74,13 @@ func TestASnapshotOfAnOlderBuildIsRead(t *testing.T) {
 
 func TestOfSeveralShorteningsTheLongestCounts(t *testing.T) {
 	l := longer{}.replaced(10_000, 1000, time.Millisecond, epoch)
-	require.Equal(t, longer{10_000, epoch.Add(15 * time.Second)}, l)
+	require.Equal(t, longer{10_000, epoch.Add(17 * time.Second)}, l)
 	l = l.replaced(1000, 5000, time.Millisecond, epoch.Add(2*time.Second))
-	require.Equal(t, longer{10_000, epoch.Add(15 * time.Second)}, l)
+	require.Equal(t, longer{10_000, epoch.Add(17 * time.Second)}, l)
 	l = l.replaced(5000, 1000, time.Millisecond, epoch.Add(14*time.Second))
-	require.Equal(t, longer{10_000, epoch.Add(24 * time.Second)}, l, "leases of 5 s may run until then")
+	require.Equal(t, longer{10_000, epoch.Add(25 * time.Second)}, l, "leases of 5 s may run until then")
 	require.Equal(t, longer{}, l.replaced(1000, 20_000, time.Millisecond, epoch.Add(15*time.Second)))
-	require.Equal(t, longer{1000, epoch.Add(31 * time.Second)}, l.replaced(1000, 500, time.Millisecond, epoch.Add(25*time.Second)))
+	require.Equal(t, longer{1000, epoch.Add(31200 * time.Millisecond)}, l.replaced(1000, 500, time.Millisecond, epoch.Add(25*time.Second)))
 	absurd := longer{}.replaced(1<<62, 1, time.Second, epoch)
 	require.Equal(t, endOfTime, longer{}.replaced(1<<62, 1, time.Second, endOfTime).Until)
 	require.Greater(t, absurd.Until, epoch)

@@ -53,7 +53,8 @@ type horizon struct {
 // lifetime is how long after now a token that was minted now, by a node that knows no better, may be
 // accepted.
 func (h horizon) lifetime() time.Duration {
-	return time.Duration(h.TokenSeconds)*time.Second + time.Duration(h.LeaseMillis)*time.Millisecond + verifyLeeway + 2*maxSkew
+	lease := time.Duration(h.LeaseMillis) * time.Millisecond
+	return time.Duration(h.TokenSeconds)*time.Second + lease + lease/clockSlew + verifyLeeway + 2*maxSkew
 }
 
 // raise takes in a session length and a lease, held to what the domain allows at most.

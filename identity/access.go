@@ -33,6 +33,8 @@ type APIToken struct {
 	Agents  []string `codec:"a,omitempty"` // for role runtime: names, or AnyAgent
 	Created Instant  `codec:"ct"`
 	Expires Instant  `codec:"et,omitempty"` // zero: never
+	// Imported says that it came with a backup: until minting is opened again nobody knows whether it was deleted since.
+	Imported bool `codec:"im,omitempty"`
 }
 
 // Has reports whether the token carries the role, by itself or as admin.

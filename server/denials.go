@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -17,7 +19,8 @@ import (
 )
 
 const (
-	// provisionalFor is how long a node believes a deny that nothing has made final.
+	// provisionalFor is how long a node believes a deny that nothing has made final, at least: it must outlast the
+	// leases by which a node may speak that has not applied the commit yet.
 	provisionalFor = 30 * time.Second
 	// repeatEvery is how often the origin says it again until the outcome is known: twice may be lost.
 	repeatEvery = 10 * time.Second
@@ -53,6 +56,7 @@ type denials struct {
 	carrier denyCarrier
 	wall    func() time.Time
 	boot    func() time.Duration
+	lease   func() time.Duration // the longest that any node may hold
 	logger  *slog.Logger
 	metrics *denyMetrics
 	tellers *tellers
@@ -69,9 +73,9 @@ type denyMetrics struct {
 	local, gossip, told, malformed, overflow prometheus.Counter
 }
 
-func newDenials(self string, set *revocation.Set, carrier denyCarrier, wall func() time.Time, logger *slog.Logger, r prometheus.Registerer) *denials {
+func newDenials(self string, set *revocation.Set, carrier denyCarrier, wall func() time.Time, lease func() time.Duration, logger *slog.Logger, r prometheus.Registerer) *denials {
 	d := &denials{
-		self: self, set: set, carrier: carrier, wall: wall, boot: cluster.BootTime,
+		self: self, set: set, carrier: carrier, wall: wall, boot: cluster.BootTime, lease: lease,
 		logger: logger.With("component", "denials"), repeats: make(map[*denied]struct{}), wake: make(chan struct{}, 1),
 	}
 	d.tellers = newTellers(carrier, d.boot)
@@ -121,7 +125,7 @@ func (d *denials) deny(handles []identity.Handle) *denied {
 // add puts handles into the set until the bound is reached. A request's own handles are taken in any case: it
 // comes from somebody who may say stop.
 func (d *denials) add(handles []identity.Handle) {
-	expires := identity.InstantOf(d.wall().Add(provisionalFor))
+	expires := identity.InstantOf(d.wall().Add(max(provisionalFor, 2*d.lease())))
 	for _, h := range handles {
 		if d.set.Add(revocation.Entry{Handle: h, Expires: expires, Provisional: true}) {
 			d.provisional.Add(1)
@@ -129,29 +133,34 @@ func (d *denials) add(handles []identity.Handle) {
 	}
 }
 
-// heard takes what another node denies.
-func (d *denials) heard(payload []byte, by prometheus.Counter) {
+// heard takes what another node denies. The error says that it was not taken.
+func (d *denials) heard(payload []byte, by prometheus.Counter) error {
 	handles, err := decodeHandles(payload)
 	if err != nil {
 		d.metrics.malformed.Inc()
-		d.logger.Warn("a member denied something that can't be read", "error", err)
-		return
+		return fmt.Errorf("reading what a member denies: %w", err)
 	}
 	if d.provisional.Load()+int64(len(handles)) > maxProvisional {
 		d.metrics.overflow.Add(float64(len(handles)))
-		return
+		return errTooManyProvisional
 	}
 	by.Add(float64(len(handles)))
 	d.add(handles)
+	return nil
 }
 
-// onDeny is cluster.Options.OnDeny.
-func (d *denials) onDeny(_ string, payload []byte) { d.heard(payload, d.metrics.gossip) }
+var errTooManyProvisional = errors.New("too many handles are denied and not committed")
+
+// onDeny is cluster.Options.OnDeny. What is not taken is counted, and comes again by the log.
+func (d *denials) onDeny(origin string, payload []byte) {
+	if err := d.heard(payload, d.metrics.gossip); err != nil {
+		d.logger.Debug("a gossiped deny was not taken", "from", origin, "error", err)
+	}
+}
 
 // serveDeny is the receiving end of a told deny. The answer says that the handles are in this node's set.
 func (d *denials) serveDeny(_ context.Context, _ cluster.Member, payload []byte) ([]byte, error) {
-	d.heard(payload, d.metrics.told)
-	return nil, nil
+	return nil, d.heard(payload, d.metrics.told)
 }
 
 // run gossips, repeats and forgets until ctx ends.

@@ -18,8 +18,6 @@ import (
 type fence struct {
 	Index   uint64       `json:"index"`
 	Entries []fenceEntry `json:"entries,omitempty"`
-	// State says that it is not enough to have the entries: nobody may serve the state before Index.
-	State bool `json:"state,omitempty"`
 }
 
 // fenceEntry is a committed revocation.Entry.
@@ -92,8 +90,8 @@ func (s *Server) raise(ctx context.Context, f fence, members ...string) (cluster
 }
 
 // Fence returns once no node may act any more on what was before index, or when ctx ends.
-func (a clusterAdmin) Fence(ctx context.Context, index uint64, entries []revocation.Entry, state bool) (api.Fence, error) {
-	f := fence{Index: index, State: state}
+func (a clusterAdmin) Fence(ctx context.Context, index uint64, entries []revocation.Entry) (api.Fence, error) {
+	f := fence{Index: index}
 	for _, e := range entries {
 		f.Entries = append(f.Entries, fenceEntry{e.Handle, int64(e.Expires)})
 	}
@@ -109,16 +107,16 @@ func (a clusterAdmin) Fence(ctx context.Context, index uint64, entries []revocat
 }
 
 // serveFence is a member's side. Its acknowledgement is a promise: from here on this node answers to no request
-// as if what the fence is about were not so, whether or not its own log has come that far.
+// by the state before the index.
+//
+// The entries alone would not do for that, although they are in the set at once: an earlier change to the same
+// agent may be committed, and acknowledged to somebody else, and not be applied here yet.
 func (s *Server) serveFence(ctx context.Context, _ cluster.Member, body []byte) ([]byte, error) {
 	var f fence
 	if err := json.Unmarshal(body, &f); err != nil {
 		return nil, fmt.Errorf("reading a fence: %w", err)
 	}
 	s.revoked.Merge(f.entries()) // final: they are committed, or there would be no fence
-	if !f.State && len(f.Entries) > 0 {
-		return nil, nil
-	}
 	if err := s.fsm.WaitApplied(ctx, f.Index); err != nil {
 		return nil, err
 	}
@@ -145,7 +143,7 @@ func (s *Server) silence(ctx context.Context, id string, index uint64) error {
 	bound := s.fsm.View().LeaseBound()
 	ctx, cancel := context.WithTimeout(ctx, bound+cluster.LeaseDrift(bound)+removalWait)
 	defer cancel()
-	report, err := s.raise(ctx, fence{Index: index, State: true}, id)
+	report, err := s.raise(ctx, fence{Index: index}, id)
 	if err != nil {
 		return err
 	}

@@ -37,15 +37,17 @@ func TestFenceIsFinalHereBeforeItIsAcknowledged(t *testing.T) {
 	body, err := json.Marshal(fence{Index: 9, Entries: []fenceEntry{{handle, 5000}}})
 	require.NoError(t, err)
 	// The log has not come here yet, and the deny that was said before has run out.
-	_, err = s.serveFence(t.Context(), cluster.Member{}, body)
-	require.NoError(t, err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = s.serveFence(over, cluster.Member{}, body)
+	require.ErrorIs(t, err, context.Canceled)
 	s.revoked.PurgeProvisional(identity.Instant(1 << 46))
-	require.True(t, s.revoked.Revoked(handle), "what was acknowledged stays")
+	require.True(t, s.revoked.Revoked(handle), "it is felt at once, and stays")
 }
 
 func TestFenceForAStateIsNotAcknowledgedBeforeThatStateIsServed(t *testing.T) {
 	s := member()
-	body, err := json.Marshal(fence{Index: 9, State: true, Entries: []fenceEntry{{"agt_mailer#7", 5000}}})
+	body, err := json.Marshal(fence{Index: 9, Entries: []fenceEntry{{"agt_mailer#7", 5000}}})
 	require.NoError(t, err)
 	s.applyTick(t, 8)
 	over, cancel := context.WithCancel(t.Context())

@@ -177,8 +177,11 @@ func (p *pendingStops) settle(ctx context.Context) {
 		case errors.As(err, &refused) && isFinal(refused.Code):
 			// Such as an agent that was deleted meanwhile, and so has been denied.
 			p.logger.Warn("a kept revocation has nothing left to stop", "handles", stop.Handles, "error", err)
+		case errors.As(err, &refused) && refused.Code != identity.CodeNoLeader && refused.Code != identity.CodeOutcomeUnknown:
+			p.logger.Warn("a kept revocation was not committed yet", "handles", stop.Handles, "error", err)
+			continue // the others need not wait for it
 		default:
-			return
+			return // there is no majority for any of them
 		}
 		if err := p.drop(id); err != nil {
 			p.logger.Error("forgetting a pending revocation", "error", err)

@@ -13,8 +13,8 @@ import (
 // RemoveMember takes a node out for good, in steps of which each may be repeated, so that a removal that was
 // broken off goes on when it is asked for again:
 //
-//  1. where its keys may be in wrong hands, whatever they signed is revoked;
-//  2. "no more leases" is committed: no tick after that makes the node fresh;
+//  1. "no more leases" is committed: no tick after that makes the node fresh, and it publishes no more keys;
+//  2. where its keys may be in wrong hands, whatever they signed is revoked;
 //  3. its right to speak ends: it gives its lease up, or the lease runs out. Only who is a member holds a lease,
 //     so a fence needs to ask nobody else;
 //  4. it leaves the Raft configuration, then the member table, which ends its connections;
@@ -25,7 +25,13 @@ func (a clusterAdmin) RemoveMember(ctx context.Context, id, by string, o api.Rem
 	s := a.s
 	switch known, ok := s.fsm.View().Member(id); {
 	case ok && !known.Removed.IsZero():
-		return known, s.fsm.Applied(), nil // asked again after a lost answer
+		// Asked again, after a lost answer or on second thoughts: what may be left to do is done.
+		if o.Compromised {
+			if err := s.denyKeysOf(ctx, id, by, o.Reason); err != nil {
+				return nil, 0, err
+			}
+		}
+		return known, s.fsm.Applied(), a.replaceGossipKey(ctx, id, by)
 	case !ok:
 		return nil, 0, identity.Errorf(identity.CodeNotFound, "there is no member %q", id).WithHint("`deputy cluster members` lists them")
 	case id == s.config.NodeID:
@@ -34,14 +40,17 @@ func (a clusterAdmin) RemoveMember(ctx context.Context, id, by string, o api.Rem
 	if err := s.node.CheckRemoval(id, o.Force); err != nil {
 		return nil, 0, removalError(id, err)
 	}
-	if o.Compromised {
-		if err := s.denyKeysOf(ctx, id, by, o.Reason); err != nil {
-			return nil, 0, err
-		}
+	if err := s.keepsNothing(ctx, id, o.Force); err != nil {
+		return nil, 0, err
 	}
 	barred, err := s.proposer.commit(ctx, by, fsm.BarMember{ID: id, Reason: o.Reason})
 	if err != nil {
 		return nil, 0, err
+	}
+	if o.Compromised {
+		if err := s.denyKeysOf(ctx, id, by, o.Reason); err != nil {
+			return nil, 0, err
+		}
 	}
 	if err := s.silence(ctx, id, barred.Index); err != nil {
 		return nil, 0, err
@@ -58,10 +67,30 @@ func (a clusterAdmin) RemoveMember(ctx context.Context, id, by string, o api.Rem
 		return nil, 0, identity.Errorf(identity.CodeInternal, "BUG: the state machine answered %T to a removal", result.Value)
 	}
 	s.logger.Info("node removed", "removed", id, "by", by, "reason", o.Reason, "index", result.Index, "compromised", o.Compromised)
+	return member, result.Index, a.replaceGossipKey(ctx, id, by)
+}
+
+// replaceGossipKey begins to replace the key that a removed node knows. That the node is out is committed, so where
+// this can't be begun only because leadership has moved on, the removal is to be asked for again, and ends here.
+func (a clusterAdmin) replaceGossipKey(ctx context.Context, id, by string) error {
 	if _, err := a.RotateGossip(ctx, by); err != nil {
-		s.logger.Warn("the gossip key that a removed node knows is still in use; rotate it by command", "removed", id, "error", err)
+		a.s.logger.Warn("the gossip key that a removed node knows is still in use", "removed", id, "error", err)
+		return err
 	}
-	return member, result.Index, nil
+	return nil
+}
+
+// keepsNothing refuses to remove a node that has acknowledged revocations which no majority has yet: they would go
+// with it. A node that can't be asked, or is removed by force, may take some along; its folder has them.
+func (s *Server) keepsNothing(ctx context.Context, id string, force bool) error {
+	ask, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	state, err := s.askStatus(ask, id)
+	if err != nil || force || state.Pending == 0 {
+		return nil
+	}
+	return identity.Errorf(identity.CodeConflict, "node %s keeps %d revocations that are not committed yet", id, state.Pending).
+		WithHint("ask again in a few seconds, when it has handed them over; --force removes it all the same, and its folder keeps them")
 }
 
 // stepAside hands leadership over, so that the next leader can remove this node: the request is repeated there.
@@ -92,7 +121,7 @@ func (s *Server) denyKeysOf(ctx context.Context, id, by, reason string) error {
 	if err != nil {
 		return err
 	}
-	report, err := s.raise(ctx, fence{Index: result.Index, State: true})
+	report, err := s.raise(ctx, fence{Index: result.Index})
 	if err != nil {
 		return err
 	}

@@ -213,7 +213,7 @@ func (s *Server) wire(o Options) (err error) {
 	s.proposer = &proposer{node: s.node, clock: s.newClockGuard(), leads: s.grants.Lead, admit: s.disk.admit}
 	s.fences = s.newFences()
 	s.registry.MustRegister(s.fences)
-	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, s.logger, s.registry)
+	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, func() time.Duration { return s.fsm.View().LeaseBound() }, s.logger, s.registry)
 	if s.pending, err = openPending(s.config.path("pending"), s.denials.deny, s.settlePending, s.logger); err != nil {
 		return err
 	}
