@@ -144,6 +144,9 @@ func TestSettingsArePatched(t *testing.T) {
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	before := ok[wire.Settings](n.send("GET", "/api/v1/settings", nil), 200)
+	require.EqualValues(t, n.fsm.View().RevocationsKept()/time.Second, before.RevocationsKeptSeconds)
+	require.Positive(t, before.RevocationsKeptSeconds)
+	n.send("PATCH", "/api/v1/settings", `{"revocations_kept_seconds":1}`, mergePatchBody).refused(identity.CodeInvalid)
 	a := n.send("PATCH", "/api/v1/settings", `{"lease_milliseconds":2000,"external_urls":["https://x.example.com"],"key_rotation_seconds":86400}`, mergePatchBody)
 	want := before
 	want.LeaseMilliseconds, want.ExternalURLs, want.KeyRotationSeconds = 2000, []string{"https://x.example.com"}, 86400

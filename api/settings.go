@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
@@ -8,15 +10,17 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-func showSettings(s *identity.Settings) wire.Settings {
+// showSettings shows settings with what follows from the state's past.
+func showSettings(s *identity.Settings, v *fsm.View) wire.Settings {
 	return wire.Settings{
 		ClusterID: s.ClusterID, Issuer: s.Issuer, ExternalURLs: entries(s.ExternalURLs),
 		OfflineTokenTTLSeconds: s.OfflineTTLSeconds, LeaseMilliseconds: s.LeaseMillis, KeyRotationSeconds: s.KeyRotationSeconds,
+		RevocationsKeptSeconds: int64(v.RevocationsKept() / time.Second), DeletionsKnownSince: v.DeletionsKnownSince(),
 	}
 }
 
 func (a *API) getSettings(c *call) error {
-	return c.answer(fasthttp.StatusOK, showSettings(c.view.Settings()))
+	return c.answer(fasthttp.StatusOK, showSettings(c.view.Settings(), c.view))
 }
 
 // patchSettings runs at the leader, one at a time: the command puts all settings, so that of two changes from the
@@ -46,5 +50,5 @@ func (a *API) patchSettings(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(fasthttp.StatusOK, showSettings(put))
+	return c.answer(fasthttp.StatusOK, showSettings(put, a.FSM.View()))
 }

@@ -103,4 +103,7 @@ type Settings struct {
 	OfflineTokenTTLSeconds int64    `json:"offline_token_ttl_seconds" doc:"longest token for an application that verifies offline"`
 	LeaseMilliseconds      int64    `json:"lease_milliseconds" doc:"how long a node may speak after it proved to be fresh"`
 	KeyRotationSeconds     int64    `json:"key_rotation_seconds" doc:"how often each node makes a new token key; 0: only by command"`
+
+	RevocationsKeptSeconds int64            `json:"revocations_kept_seconds" doc:"how long a revocation is known at least; can't be set"`
+	DeletionsKnownSince    identity.Instant `json:"deletions_known_since,omitempty" doc:"since when the revocations have every deletion; absent where none was ever forgotten"`
 }

@@ -88,7 +88,7 @@ func TestMembershipCommandsSayWhatComesNext(t *testing.T) {
 		"POST /api/v1/cluster/open":                  answer(`{"index":10}`),
 		"PATCH /api/v1/settings": answer(
 			`{"cluster_id":"cls_1","issuer":"https://a","external_urls":["https://b"],"lease_milliseconds":1500,"offline_token_ttl_seconds":120,"key_rotation_seconds":2592000}`),
-		"GET /api/v1/settings": answer(`{"cluster_id":"cls_1","issuer":"https://a","lease_milliseconds":10000,"offline_token_ttl_seconds":300}`),
+		"GET /api/v1/settings": answer(`{"cluster_id":"cls_1","issuer":"https://a","lease_milliseconds":10000,"offline_token_ttl_seconds":300,"revocations_kept_seconds":14464}`),
 	})
 	for args, want := range map[string]string{
 		"cluster drain n4":                        "Node      n4\nDraining  yes\nNext      deputy cluster remove n4, or stop it for maintenance; --undo takes this back\n",
@@ -100,7 +100,7 @@ func TestMembershipCommandsSayWhatComesNext(t *testing.T) {
 		"cluster rotate-gossip-key":               "Rotating  the gossip key; each step waits for every node\n",
 		"cluster open --yes":                      "Minting  open\n",
 		"cluster settings set --lease 1500ms":     "Cluster         cls_1\nIssuer          https://a\nAlso at         https://b\nLease           1.5s\nOffline tokens  at most 2m\nToken keys      rotated every 720h\n",
-		"cluster settings show":                   "Cluster         cls_1\nIssuer          https://a\nLease           10s\nOffline tokens  at most 5m\nToken keys      rotated only by command\n",
+		"cluster settings show":                   "Cluster         cls_1\nIssuer          https://a\nLease           10s\nOffline tokens  at most 5m\nToken keys      rotated only by command\nRevocations     known for 4h1m4s at least\n",
 	} {
 		got := deputy(t, "", strings.Fields(args)...)
 		require.Equal(t, exitDone, got.code, "%s: %s", args, got.err)

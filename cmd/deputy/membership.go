@@ -223,5 +223,8 @@ func (a *app) showSettings(settings *wire.Settings) error {
 			rotation = fmt.Sprint("every ", secondsText(settings.KeyRotationSeconds))
 		}
 		s.field("Token keys", "rotated "+rotation)
+		if settings.RevocationsKeptSeconds > 0 {
+			s.field("Revocations", fmt.Sprint("known for ", time.Duration(settings.RevocationsKeptSeconds)*time.Second, " at least"))
+		}
 	})
 }

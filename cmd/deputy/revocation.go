@@ -110,14 +110,18 @@ func (s *sheet) revocation(r *wire.RevocationRecord) {
 
 func (a *app) revocationExport() *cobra.Command {
 	var since string
+	var state bool
 	cmd := a.takesLong(&cobra.Command{
 		Use:   "export",
-		Short: "Write the whole revocation set as JSON lines, for a replay after a restore",
-		Long: `Write the whole revocation set to standard output, a JSON object a line whatever -o says, and at its end to
-standard error how many there were: without that line the export is not whole.
+		Short: "Write all that is stopped as JSON lines, for a replay after a restore",
+		Long: `Write what is suspended, deactivated or withdrawn, and the whole revocation set, to standard output, a JSON object
+a line whatever -o says. At its end standard error has how many there were, and since when all deletions are among
+them: without these lines the export is not whole.
 
-A revocation is in the set for as long as a token could carry it ('deputy revocation list' shows when it is forgotten).
-For a restore of a backup that is older than that, add what your own records say was stopped since.`,
+Of agents, principals and delegations that there are the cluster knows for good whether they are stopped. What was
+deleted - agents, principals, credentials, applications, API tokens - is known as long as its revocation, of which
+'deputy cluster settings show' tells how long that is at least. Therefore export at least that often, keep the files,
+and after a restore replay all since the backup, in any order.`,
 		Example: `  deputy revocation export > later.jsonl
   deputy revocation export --since 2026-04-12T08:00:00Z > later.jsonl`,
 		Args: exactly(),
@@ -130,23 +134,60 @@ For a restore of a backup that is older than that, add what your own records say
 				}
 				from = identity.InstantOf(at)
 			}
-			lines, written := json.NewEncoder(a.out), 0
-			for record, err := range c.ExportRevocations(ctx) {
-				if err != nil {
-					return fmt.Errorf("after %d revocations, which are not all: %w", written, err)
-				}
-				if record.RevokedAt < from {
-					continue
-				}
-				if err := lines.Encode(record); err != nil {
-					return err
-				}
-				written++
-			}
-			a.note("%d revocations", written)
-			return nil
+			return a.export(ctx, c, from, state)
 		}),
 	})
-	cmd.Flags().StringVar(&since, "since", "", "only what was revoked at that time or later")
+	cmd.Flags().StringVar(&since, "since", "", "only what was stopped at that time or later")
+	cmd.Flags().BoolVar(&state, "state", true, "also what is suspended, deactivated or withdrawn; false: the revocation set alone")
 	return cmd
+}
+
+// export writes what is stopped by its state first: what is deleted meanwhile is then among the revocations.
+func (a *app) export(ctx context.Context, c *client.Client, from identity.Instant, state bool) error {
+	stopped, revoked := 0, 0
+	lines := json.NewEncoder(a.out)
+	if state {
+		for s, err := range c.ExportStopped(ctx) {
+			if err != nil {
+				return fmt.Errorf("after %d handles, which are not all: %w", stopped, err)
+			}
+			if s.ChangedAt < from {
+				continue
+			}
+			if err := lines.Encode(s); err != nil {
+				return err
+			}
+			stopped++
+		}
+	}
+	for r, err := range c.ExportRevocations(ctx) {
+		if err != nil {
+			return fmt.Errorf("after %d handles, which are not all: %w", stopped+revoked, err)
+		}
+		if r.RevokedAt < from {
+			continue
+		}
+		if err := lines.Encode(r); err != nil {
+			return err
+		}
+		revoked++
+	}
+	// Asked last, as revocations may be forgotten on the way.
+	settings, err := c.Settings(ctx)
+	if err != nil {
+		return fmt.Errorf("after all %d handles, asking since when deletions are among them: %w", stopped+revoked, err)
+	}
+	if state {
+		a.note("%d suspended, deactivated or withdrawn", stopped)
+	}
+	a.note("%d revocations", revoked)
+	switch known := max(from, settings.DeletionsKnownSince); {
+	case known.IsZero():
+		a.note("all deletions are among them")
+	case known == from:
+		a.note("all deletions since %s are among them", known)
+	default:
+		a.note("all deletions since %s are among them; those before are in earlier exports only, so replay these as well", known)
+	}
+	return nil
 }

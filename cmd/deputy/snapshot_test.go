@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,7 +58,10 @@ func TestBackupIsRestoredReplayedAndOpened(t *testing.T) {
 	exported := deputy(t, "", "revocation", "export", "--since", exactTime(saved.Time))
 	require.Equal(t, exitDone, exported.code, exported.err)
 	require.Contains(t, exported.out, `{"handle":"`+string(kill.Handles[0])+`","reason":"INC-42"`)
-	require.Equal(t, strconv.Itoa(strings.Count(exported.out, "\n"))+" revocations\n", exported.err)
+	require.Contains(t, exported.out, `"reason":"the agent is suspended"`)
+	require.Equal(t, "1 suspended, deactivated or withdrawn\n"+strconv.Itoa(strings.Count(exported.out, "\n")-1)+" revocations\n"+
+		"all deletions since "+saved.Time.Time().Truncate(time.Second).Format("2006-01-02T15:04:05.000Z")+" are among them\n", exported.err)
+	require.Zero(t, deputy(t, "", "revocation", "export", "--state=false").code)
 	require.Zero(t, end())
 
 	// Another cluster: everything is there, and nothing is minted.
@@ -205,31 +209,54 @@ func TestExportIsWholeOrSaysThatItIsNot(t *testing.T) {
 		}
 		answer(`[{"handle":"ses_2","revoked_at":"2026-04-17T08:00:01.000Z","expires_at":"2026-04-17T09:00:00.000Z","index":8}]`)(w, r)
 	}
-	n := newFakeNode(t, map[string]http.HandlerFunc{"GET /api/v1/revocations": page})
+	settings := `{}`
+	answers := map[string]http.HandlerFunc{
+		"GET /api/v1/agents":      answer(`[{"status":"active","handle":"agt_b#2"},{"status":"deactivated","handle":"agt_c#3","updated_at":"2026-04-17T08:30:00.000Z"}]`),
+		"GET /api/v1/principals":  answer(`[{"status":"suspended","handle":"usr_u#4","updated_at":"2026-04-10T08:30:00.000Z"}]`),
+		"GET /api/v1/delegations": answer(`[]`),
+		"GET /api/v1/revocations": page,
+		"GET /api/v1/settings":    func(w http.ResponseWriter, r *http.Request) { answer(settings)(w, r) },
+	}
+	n := newFakeNode(t, answers)
 	got := deputy(t, "", "revocation", "export")
 	require.Equal(t, exitDone, got.code, got.err)
-	require.Equal(t, `{"handle":"agt_a#1","by":"tok_1","revoked_at":"2026-04-17T07:59:59.999Z","expires_at":"2026-04-17T09:00:00.000Z","index":6}
+	require.Equal(t, `{"handle":"agt_c#3","reason":"the agent is deactivated","changed_at":"2026-04-17T08:30:00.000Z"}
+{"handle":"usr_u#4","reason":"the principal is suspended","changed_at":"2026-04-10T08:30:00.000Z"}
+{"handle":"agt_a#1","by":"tok_1","revoked_at":"2026-04-17T07:59:59.999Z","expires_at":"2026-04-17T09:00:00.000Z","index":6}
 {"handle":"ses_1","reason":"INC-42","revoked_at":"2026-04-17T08:00:00.000Z","expires_at":"2026-04-17T09:00:00.000Z","index":7}
 {"handle":"ses_2","revoked_at":"2026-04-17T08:00:01.000Z","expires_at":"2026-04-17T09:00:00.000Z","index":8}
 `, got.out)
-	require.Equal(t, "3 revocations\n", got.err)
-	require.Equal(t, "after=ses_1&limit=1000", n.last(t).query)
+	require.Equal(t, "2 suspended, deactivated or withdrawn\n3 revocations\nall deletions are among them\n", got.err)
+	require.Equal(t, "/api/v1/settings", n.last(t).path, "asked last, as revocations may be forgotten on the way")
+	require.Equal(t, "after=ses_1&limit=1000", n.calls[len(n.calls)-2].query)
+
+	settings = `{"deletions_known_since":"2026-04-17T07:00:00.001Z"}`
+	got = deputy(t, "", "revocation", "export", "--state=false")
+	require.Equal(t, 3, strings.Count(got.out, "\n"))
+	require.Equal(t, "3 revocations\nall deletions since 2026-04-17T07:00:00.001Z are among them; those before are in earlier exports only, so replay these as well\n", got.err)
 
 	got = deputy(t, "", "revocation", "export", "--since", "2026-04-17T10:00:00+02:00")
-	require.Equal(t, 2, strings.Count(got.out, "\n"), "what was revoked at that very time is in")
+	require.Equal(t, 3, strings.Count(got.out, "\n"), "what was revoked at that very time is in")
 	require.NotContains(t, got.out, "agt_a#1")
-	require.Equal(t, "2 revocations\n", got.err)
+	require.NotContains(t, got.out, "usr_u#4")
+	require.Equal(t, "1 suspended, deactivated or withdrawn\n2 revocations\nall deletions since 2026-04-17T08:00:00.000Z are among them\n", got.err)
 
-	newFakeNode(t, map[string]http.HandlerFunc{"GET /api/v1/revocations": func(w http.ResponseWriter, r *http.Request) {
+	refuse := problem(http.StatusForbidden, identity.CodeForbidden, "the token has ended", "")
+	answers["GET /api/v1/revocations"] = func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("after") != "" {
-			problem(http.StatusForbidden, identity.CodeForbidden, "the token has ended", "")(w, r)
+			refuse(w, r)
 			return
 		}
 		page(w, r)
-	}})
+	}
+	newFakeNode(t, answers)
 	got = deputy(t, "", "revocation", "export")
 	require.Equal(t, exitFailed, got.code)
-	require.Equal(t, "error: after 2 revocations, which are not all: the token has ended\n", got.err)
+	require.Equal(t, "error: after 4 handles, which are not all: the token has ended\n", got.err)
+	answers["GET /api/v1/principals"] = refuse
+	require.Equal(t, "error: after 1 handles, which are not all: the token has ended\n", deputy(t, "", "revocation", "export").err)
+	answers["GET /api/v1/revocations"], answers["GET /api/v1/settings"] = page, refuse
+	require.Contains(t, deputy(t, "", "revocation", "export", "--state=false").err, "error: after all 3 handles, asking since when deletions are among them: ")
 
 	got = deputy(t, "", "revocation", "export", "--since", "yesterday")
 	require.Equal(t, exitUsage, got.code)
