@@ -168,7 +168,7 @@ func TestMemberThatIsLongSilentDoesNotDelayAnything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3")
 		f.deaf["n3"] = errHangs
-		time.Sleep(11 * time.Second)
+		time.Sleep(13 * time.Second)
 		f.asks("n2")
 		r := raise(t, f.fences(), time.Second)
 		require.True(t, r.Done)
@@ -224,7 +224,7 @@ func TestContextThatIsOverStillFindsTheLeasesThatAre(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, r.Done)
 
-		time.Sleep(11 * time.Second)
+		time.Sleep(13 * time.Second)
 		r, err = f.fences().Raise(ctx, fenceIndex, []byte("stop"))
 		require.NoError(t, err)
 		require.True(t, r.Done)
