@@ -133,11 +133,14 @@ func TestEveryMutantIsCaught(t *testing.T) {
 
 	sound := make(map[string]bool)
 	for _, m := range chosen {
-		if !sound[m.suite.name] {
-			output, failed := m.suite.test(t, root, "")
-			require.False(t, failed, "%s fails on the code as it is:\n%s", m.suite.name, output)
-			require.NotContains(t, output, "no tests to run", m.suite.name)
-			sound[m.suite.name] = true
+		for _, s := range m.suites {
+			if sound[s.name] {
+				continue
+			}
+			output, failed := s.test(t, root, "")
+			require.False(t, failed, "%s fails on the code as it is:\n%s", s.name, output)
+			require.NotContains(t, output, "no tests to run", s.name)
+			sound[s.name] = true
 		}
 	}
 
@@ -163,18 +166,22 @@ func TestEveryMutantIsCaught(t *testing.T) {
 func (m *mutant) check(t *testing.T, root string) string {
 	t.Helper()
 	overlay := m.overlay(t, root)
-	// Compiling alone first: an error of the compiler is no test that notices.
-	if output, failed := m.suite.start(t, root, overlay, "-run", "^$"); failed {
-		t.Errorf("mutant %q does not compile:\n%s", m.name, output)
-		return ""
+	var by []string
+	for _, s := range m.suites {
+		// Compiling alone first: an error of the compiler is no test that notices.
+		if output, failed := s.start(t, root, overlay, "-run", "^$"); failed {
+			t.Errorf("mutant %q does not compile:\n%s", m.name, output)
+			return ""
+		}
+		output, failed := s.test(t, root, overlay)
+		if !failed {
+			continue
+		}
+		if noticed := s.caught(output); noticed != "" {
+			by = append(by, noticed)
+		} else {
+			t.Errorf("mutant %q: the run failed, but no test did:\n%s", m.name, output)
+		}
 	}
-	output, failed := m.suite.test(t, root, overlay)
-	if !failed {
-		return ""
-	}
-	by := m.suite.caught(output)
-	if by == "" {
-		t.Errorf("mutant %q: the run failed, but no test did:\n%s", m.name, output)
-	}
-	return by
+	return strings.Join(by, "; ")
 }

@@ -4,10 +4,10 @@ import "fmt"
 
 // mutant is a rule and how it is broken.
 type mutant struct {
-	name  string
-	file  string // from the root of the repository
-	edits []edit
-	suite suite // what must notice
+	name   string
+	file   string // from the root of the repository
+	edits  []edit
+	suites []suite // of which one must notice
 }
 
 // edit replaces the one occurrence of a text.
@@ -40,7 +40,7 @@ var table = []mutant{
 			"until: asked + min(duration, l.o.Duration())",
 			"until: l.o.Now() + min(duration, l.o.Duration())",
 		}},
-		suite: simulation(60),
+		suites: []suite{unit("./cluster", "TestLeaseCountsFromTheQuestionNotTheAnswer"), simulation(60)},
 	},
 	{
 		name: "lease by an applied index, without a tick",
@@ -52,7 +52,7 @@ var table = []mutant{
 				"		if t.last == 0 {\n			t.last, round.err = t.propose(ctx)\n		}\n		round.index = t.last\n",
 			},
 		},
-		suite: simulation(60),
+		suites: []suite{simulation(60)},
 	},
 	{
 		name: "tick proposed before the request arrived",
@@ -61,7 +61,7 @@ var table = []mutant{
 			{"		t.next = nil\n		if round == nil {", "		if round == nil {"},
 			{"		cancel()\n		close(round.done)", "		cancel()\n		t.mu.Lock()\n		t.next = nil\n		t.mu.Unlock()\n		close(round.done)"},
 		},
-		suite: simulation(200),
+		suites: []suite{unit("./cluster", "TestTickIsProposedAfterTheRequestArrived")},
 	},
 	{
 		name: "acknowledgement of a deny counted as fence",
@@ -70,7 +70,7 @@ var table = []mutant{
 			"Expires: identity.Instant(e.Expires)})",
 			"Expires: identity.Instant(e.Expires), Provisional: true})",
 		}},
-		suite: unit("./server", "TestFenceIsFinalHereBeforeItIsAcknowledged"),
+		suites: []suite{unit("./server", "TestFenceIsFinalHereBeforeItIsAcknowledged")},
 	},
 	{
 		name: "remove without waiting for the lease",
@@ -79,7 +79,7 @@ var table = []mutant{
 			"	if err := s.silence(ctx, id, barred.Index); err != nil {\n		return nil, 0, err\n	}\n",
 			"	_ = barred\n",
 		}},
-		suite: unit("./server", "TestRemovalWaitsForTheLeaseOfASilentNode"),
+		suites: []suite{unit("./server", "TestRemovalWaitsForTheLeaseOfASilentNode")},
 	},
 	{
 		name: "fence ignores one non-voter",
@@ -88,7 +88,7 @@ var table = []mutant{
 			"	return f.RaiseFor(ctx, f.o.Members(), index, payload)\n",
 			"	members := f.o.Members()\n	return f.RaiseFor(ctx, members[:max(1, len(members)-1)], index, payload)\n",
 		}},
-		suite: simulation(60),
+		suites: []suite{simulation(60)},
 	},
 	{
 		name: "restore keeps keys",
@@ -97,7 +97,7 @@ var table = []mutant{
 			"		s.deny(\"the cluster was recovered after it had lost its quorum\", identity.KeyHandle(k.KID))\n		s.dropKey(k.KID)\n",
 			"		_ = k\n",
 		}},
-		suite: unit("./fsm", "TestTranscripts"),
+		suites: []suite{unit("./fsm", "TestTranscripts")},
 	},
 	{
 		name: "snapshot install replaces the set",
@@ -106,7 +106,7 @@ var table = []mutant{
 			"	f.set.Merge(func(",
 			"	f.set.Purge(endOfTime + 1)\n	f.set.Merge(func(",
 		}},
-		suite: simulation(60),
+		suites: []suite{unit("./fsm", "TestRestoringNeverTakesARevocationAway")},
 	},
 	{
 		name: "generation not bumped",
@@ -115,7 +115,7 @@ var table = []mutant{
 			"	s.deny(reason, h)\n	row.Generation = s.nextGeneration()\n",
 			"	s.deny(reason, h)\n",
 		}},
-		suite: simulation(60),
+		suites: []suite{simulation(60)},
 	},
 	{
 		name: "set entry expiring by the proposer's clock",
@@ -124,6 +124,6 @@ var table = []mutant{
 			"	s.time = max(s.time, min(c.Time, endOfTime))\n",
 			"	s.time = min(c.Time, endOfTime)\n",
 		}},
-		suite: unit("./fsm", "TestTimeNeverGoesBack"),
+		suites: []suite{unit("./fsm", "TestTimeNeverGoesBack")},
 	},
 }

@@ -20,7 +20,7 @@ func (l *lab) faults() {
 func (l *lab) anyFault() func() {
 	faults := []func(){
 		l.isolate, l.isolate, l.deafen, l.deafen, l.split, l.muddle, l.muddle,
-		l.crash, l.crash, l.pause, l.pause, l.suspend, l.stallDisk, l.transfer, l.transfer, l.snapshot, l.misclock,
+		l.crash, l.crash, l.pause, l.pause, l.suspend, l.stallDisk, l.transfer, l.transfer, l.snapshot, l.misclock, l.ambush, l.ambush,
 	}
 	switch {
 	case l.random.chance(0.02):
@@ -130,6 +130,30 @@ func (l *lab) muddle() {
 	l.sleep(l.random.between(300*time.Millisecond, 5*time.Second))
 	l.net.clear(both...)
 	l.history.add("messages of %s fare well", one.id)
+}
+
+// ambush is the worst that can be done to a lease. A node's last question is answered late, and the node has applied
+// the tick that it was answered with; after that nothing reaches it, neither the log nor a fence. What was revoked
+// in between it knows nothing of, and all that silences it is that it counts its lease from the question.
+func (l *lab) ambush() {
+	one, others := l.aside()
+	late, well := l.random.between(300*time.Millisecond, 800*time.Millisecond), fair()
+	to, from := routes(others, []string{one.id}), routes([]string{one.id}, others)
+	l.history.add("what %s is told takes %s", one.id, late)
+	l.net.spoil(weather{least: late, most: late, raft: &well}, to...)
+	defer l.net.clear(to...)
+	l.sleep(late + l.random.between(200*time.Millisecond, 500*time.Millisecond))
+	l.history.add("%s is mute", one.id)
+	l.net.cut(from...)
+	defer l.net.mend(from...)
+	const tick = 200 * time.Millisecond // that the leader gathers for, commits and replicates
+	l.sleep(tick)
+	l.history.add("%s gets nothing of the log", one.id)
+	l.net.spoil(weather{least: late, most: late, raft: &weather{loss: 1}}, to...)
+	l.load.Go(l.stop)
+	l.sleep(late)
+	l.cutFor(l.random.between(1500*time.Millisecond, 2500*time.Millisecond), "deaf as well", []string{one.id}, to)
+	l.history.add("%s hears and is heard", one.id)
 }
 
 func (l *lab) crash() {

@@ -36,7 +36,11 @@ type route struct{ from, to string }
 type weather struct {
 	loss, duplicate float64
 	least, most     time.Duration
+	raft            *weather // of raft's own connections; nil: the same
 }
+
+// fair is the weather of a network without faults.
+func fair() weather { return weather{least: 200 * time.Microsecond, most: 3 * time.Millisecond} }
 
 type hold struct {
 	faults int
@@ -45,7 +49,7 @@ type hold struct {
 
 func newNetwork(random *source) *network {
 	return &network{
-		random: random, done: make(chan struct{}), weather: weather{least: 200 * time.Microsecond, most: 3 * time.Millisecond},
+		random: random, done: make(chan struct{}), weather: fair(),
 		ports: make(map[string]*port), links: make(map[route]weather), cuts: make(map[route]int), held: make(map[string]*hold),
 	}
 }
@@ -126,19 +130,27 @@ func (n *network) awake(id string) bool {
 	}
 }
 
-// travel takes a message in one direction and reports whether it arrived. A direction that is cut while the
-// message is under way swallows it.
-func (n *network) travel(from, to string) bool {
+// faring is how a message fares in one direction. The caller holds mu.
+func (n *network) faring(r route, request any) weather {
+	w, special := n.links[r]
+	if !special {
+		return n.weather
+	}
+	if _, rafts := request.(raftCall); rafts && w.raft != nil {
+		return *w.raft
+	}
+	return w
+}
+
+// travel takes a request, or the answer to it, in one direction and reports whether it arrived. A direction that is
+// cut while the message is under way swallows it.
+func (n *network) travel(from, to string, request any) bool {
 	if !n.awake(from) {
 		return false
 	}
 	r := route{from, to}
 	n.mu.Lock()
-	w, special := n.links[r]
-	if !special {
-		w = n.weather
-	}
-	cut := n.cuts[r] > 0
+	w, cut := n.faring(r, request), n.cuts[r] > 0
 	n.mu.Unlock()
 	if cut || n.random.chance(w.loss) {
 		return false
@@ -152,12 +164,9 @@ func (n *network) travel(from, to string) bool {
 	return n.cuts[r] == 0
 }
 
-func (n *network) repeats(from, to string) bool {
+func (n *network) repeats(from, to string, request any) bool {
 	n.mu.Lock()
-	w, special := n.links[route{from, to}]
-	if !special {
-		w = n.weather
-	}
+	w := n.faring(route{from, to}, request)
 	n.mu.Unlock()
 	return n.random.chance(w.duplicate)
 }
@@ -223,7 +232,7 @@ func (p *port) call(ctx context.Context, to string, request any) (any, error) {
 // caller notices, or may not.
 func (p *port) carry(to string, request any, answer chan<- reply) {
 	n := p.net
-	if !n.travel(p.id, to) {
+	if !n.travel(p.id, to, request) {
 		p.mayBreak(answer)
 		return
 	}
@@ -232,7 +241,7 @@ func (p *port) carry(to string, request any, answer chan<- reply) {
 		answer <- reply{err: errRefused}
 		return
 	}
-	if n.repeats(p.id, to) {
+	if n.repeats(p.id, to, request) {
 		go func() {
 			time.Sleep(n.random.between(0, 300*time.Millisecond))
 			if other.ctx.Err() == nil {
@@ -241,7 +250,7 @@ func (p *port) carry(to string, request any, answer chan<- reply) {
 		}()
 	}
 	value, err := other.serve(other.ctx, p.id, request)
-	if other.ctx.Err() != nil || !n.travel(to, p.id) {
+	if other.ctx.Err() != nil || !n.travel(to, p.id, request) {
 		p.mayBreak(answer)
 		return
 	}
