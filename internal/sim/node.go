@@ -48,6 +48,7 @@ type node struct {
 
 	revoked  *revocation.Set
 	fsm      *fsm.FSM
+	applying sync.Mutex // of the state machine: see serialFSM
 	keys     keyring
 	engine   *policy.Engine
 	minter   *tokens.Minter
@@ -96,7 +97,7 @@ func (l *lab) start(m *machine) (*node, error) {
 	}
 	n.port = l.net.open(m.id, n.serve)
 	n.transport.port = n.port
-	r, err := raft.NewRaft(l.raftConfig(m.id), n.fsm, m.disk, m.disk, m.disk, n.transport)
+	r, err := raft.NewRaft(l.raftConfig(m.id), &serialFSM{FSM: n.fsm, mu: &n.applying}, m.disk, m.disk, m.disk, n.transport)
 	if err != nil {
 		n.port.close()
 		return nil, fmt.Errorf("starting raft at %s: %w", m.id, err)
@@ -540,6 +541,8 @@ func (k *keyring) of(view *fsm.View) *tokens.Keyring {
 
 // content is the node's snapshot, byte for byte.
 func (n *node) content() ([]byte, error) {
+	n.applying.Lock()
+	defer n.applying.Unlock()
 	snapshot, err := n.fsm.Snapshot()
 	if err != nil {
 		return nil, err
