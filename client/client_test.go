@@ -421,3 +421,13 @@ func TestEveryFailureIsFoundInsideUnreachable(t *testing.T) {
 	err := &UnreachableError{Failures: []Failure{{Address: "http://a", Err: cause}}}
 	require.ErrorIs(t, err, cause)
 }
+
+// An answer that was lost may have been that the write is made: what the next node refuses says nothing of it.
+func TestRefusalAfterALostAnswerDoesNotSayThatNothingWasDone(t *testing.T) {
+	lost, unsure := newNode(t, breaks), newNode(t, problem(503, identity.CodeNoLeader, ""))
+	c, _ := newClient(t, lost.URL, unsure.URL)
+	_, err := c.DeleteAgent(t.Context(), "a", "")
+	require.Equal(t, identity.CodeOutcomeUnknown, identity.CodeOf(err))
+	_, err = c.Agent(t.Context(), "a")
+	require.Equal(t, identity.CodeNoLeader, identity.CodeOf(err), "a read has no outcome")
+}

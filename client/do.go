@@ -66,6 +66,7 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 	failures := make([]Failure, len(c.addresses))
 	var refused *Error
 	var unreachable *UnreachableError
+	begun := false // an attempt may have changed something: its answer was lost, or did not know
 	wait := firstPause
 	for round := range rounds {
 		if round > 0 {
@@ -88,10 +89,11 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 					c.preferred.Store(int64(n))
 					return nil, no
 				}
-				refused = no
+				begun = begun || no.Code == identity.CodeOutcomeUnknown
+				refused = no.unless(begun && !reads(r.Method))
 			case ctx.Err() != nil:
 				failures[n] = Failure{Address: c.addresses[n].String(), Err: ctx.Err()}
-				return nil, outOfTime(ctx, refused, failures, repeatable)
+				return nil, outOfTime(ctx, refused.unless(!reads(r.Method)), failures, repeatable)
 			case errors.As(err, new(*answerError)):
 				return nil, err
 			default:
@@ -100,6 +102,8 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 					return nil, &UnreachableError{Failures: failures[n : n+1], Unknown: true}
 				}
 				unreachable = &UnreachableError{Failures: failures}
+				begun = begun || !neverSent(err)
+				refused = refused.unless(begun && !reads(r.Method))
 			}
 		}
 	}
@@ -214,6 +218,22 @@ func outOfTime(ctx context.Context, refused *Error, failures []Failure, repeatab
 type answerError struct{ error }
 
 func (e *answerError) Unwrap() error { return e.error }
+
+// reads reports whether a request of the method changes nothing.
+func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// unless returns the refusal, or where an earlier attempt may have changed something one that doesn't say that
+// nothing was done.
+func (e *Error) unless(begun bool) *Error {
+	if e == nil || !begun || e.Code == identity.CodeOutcomeUnknown {
+		return e
+	}
+	doubtful := *e
+	doubtful.Code = identity.CodeOutcomeUnknown
+	doubtful.Detail = "the answer to an earlier attempt was lost, so it may or may not have been made; the last one said: " + e.Detail
+	doubtful.Hint = "read the object, or repeat the request with the same Idempotency-Key"
+	return &doubtful
+}
 
 // another reports whether another node, or the same one a little later, may well say yes.
 func (e *Error) another(repeatable bool) bool {
