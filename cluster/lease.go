@@ -113,6 +113,13 @@ var ErrNoLease = errors.New("no valid lease")
 
 var errNoMember = errors.New("this node is not a member of the cluster, or is being removed from it")
 
+// LeaseLosses lists every reason, for metrics that are there from the start.
+func LeaseLosses() []string {
+	return []string{
+		LossStarting, LossNoLeader, LossUnreachable, LossSilent, LossBehind, LossRemoved, LossClock, LossExpired, LossSurrendered,
+	}
+}
+
 // NewLease makes a lease that is not held yet.
 func NewLease(o LeaseOptions) *Lease {
 	if o.Renew == 0 {

@@ -2,9 +2,12 @@ package server
 
 import (
 	"runtime"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/deputy-id/deputy/cluster"
 )
 
 // exposeState publishes what only the composition root knows. Every series is there from boot.
@@ -14,6 +17,23 @@ func (s *Server) exposeState() {
 		Name: "deputy_lease_remaining_seconds",
 		Help: "How long this node may still speak without another lease round; 0: it answers not-fresh.",
 	}, func() float64 { return s.lease.Remaining().Seconds() })
+	factory.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "deputy_lease_age_seconds",
+		Help: "Age of the state that this node's lease proves; 0 without a lease.",
+	}, func() float64 { return s.lease.State().Age.Seconds() })
+	for _, reason := range cluster.LeaseLosses() {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "deputy_lease_missing",
+			Help:        "1 while this node holds no lease, for the reason that the label says.",
+			ConstLabels: prometheus.Labels{"reason": reason},
+		}, func() float64 {
+			state := s.lease.State()
+			if !state.Held && strings.HasPrefix(state.Reason, reason) {
+				return 1
+			}
+			return 0
+		})
+	}
 	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "deputy_ready",
 		Help: "1 while this node mints and introspects, as /readyz says.",

@@ -41,6 +41,7 @@ type readiness struct {
 	Leader       string `json:"leader,omitempty"`
 	AppliedIndex uint64 `json:"applied_index"`
 	LeaseMillis  int64  `json:"lease_remaining_milliseconds"`
+	LeaseAge     int64  `json:"lease_age_milliseconds"` // of the state that the lease proves
 	Reason       string `json:"reason,omitempty"`
 }
 
@@ -48,6 +49,7 @@ type readiness struct {
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	state := readiness{
 		Node: s.config.NodeID, AppliedIndex: s.fsm.Applied(), LeaseMillis: s.lease.Remaining().Milliseconds(),
+		LeaseAge: s.lease.State().Age.Milliseconds(),
 	}
 	if leader, ok := s.node.Leader(); ok {
 		state.Leader = leader.ID
