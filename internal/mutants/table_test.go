@@ -66,11 +66,11 @@ var table = []mutant{
 	{
 		name: "acknowledgement of a deny counted as fence",
 		file: "server/fence.go",
-		edits: []edit{{
-			"Expires: identity.Instant(e.Expires)})",
-			"Expires: identity.Instant(e.Expires), Provisional: true})",
-		}},
-		suites: []suite{unit("./server", "TestFenceIsFinalHereBeforeItIsAcknowledged")},
+		edits: []edit{
+			{"Expires: identity.Instant(e.Expires)})", "Expires: identity.Instant(e.Expires), Provisional: true})"},
+			{"	if err := s.fsm.WaitApplied(ctx, f.Index); err != nil {\n		return nil, err\n	}\n", ""},
+		},
+		suites: []suite{unit("./server", "TestFenceForAStateIsNotAcknowledgedBeforeThatStateIsServed")},
 	},
 	{
 		name: "remove without waiting for the lease",

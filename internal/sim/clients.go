@@ -42,8 +42,7 @@ func (l *lab) stop() {
 	}
 	body := stopping(handle)
 	denied := via.denials.deny([]identity.Handle{handle})
-	state := l.random.chance(0.3)
-	answer, ok := l.try(body, true, state)
+	answer, ok := l.try(body, true)
 	if !ok {
 		return // and the deny goes on being said: the outcome is unknown
 	}
@@ -91,7 +90,7 @@ func (l *lab) mendCast(h identity.Handle) {
 				if a, ok := n.fsm.View().Agent(name); ok && len(a.Credentials) == 0 {
 					l.try(fsm.AddCredential{
 						Owner: fsm.Owner{Kind: fsm.OwnerAgent, Name: name}, Credential: l.credential(identity.InstantOf(time.Now())),
-					}, false, false)
+					}, false)
 				}
 			}
 		}
@@ -100,7 +99,7 @@ func (l *lab) mendCast(h identity.Handle) {
 
 func (l *lab) lend() {
 	body := l.delegation(pick(l.random, agentNames), pick(l.random, principalNames))
-	answer, ok := l.try(body, l.random.chance(0.3), true)
+	answer, ok := l.try(body, l.random.chance(0.3))
 	if !ok {
 		return
 	}
@@ -117,7 +116,7 @@ func (l *lab) hire() {
 	name := fmt.Sprintf("temp-%x", id[:6])
 	answer, ok := l.try(fsm.CreateAgent{Agent: identity.Agent{
 		Name: name, Type: identity.AgentAutonomous, DefaultScopes: scopes, MaxSessionSeconds: sessionSeconds,
-	}}, false, false)
+	}}, false)
 	if !ok {
 		return
 	}
@@ -127,17 +126,17 @@ func (l *lab) hire() {
 	}})
 }
 
-// turn suspends an agent, fenced with its state, and activates it again.
+// turn suspends an agent, fenced, and activates it again.
 func (l *lab) turn() {
 	name := pick(l.random, agentNames)
-	if answer, ok := l.try(fsm.SetAgentStatus{Name: name, Status: identity.StatusSuspended, Reason: "a drill"}, true, true); ok {
+	if answer, ok := l.try(fsm.SetAgentStatus{Name: name, Status: identity.StatusSuspended, Reason: "a drill"}, true); ok {
 		l.ledger.revoked(answer.result.Index, handlesOf(answer.result.Value), time.Now().Add(tokenLife))
 		if answer.fenced {
 			l.load.Go(func() { l.storm(handlesOf(answer.result.Value)) })
 		}
 	}
 	l.sleep(l.random.between(0, time.Second))
-	l.try(fsm.SetAgentStatus{Name: name, Status: identity.StatusActive}, false, false)
+	l.try(fsm.SetAgentStatus{Name: name, Status: identity.StatusActive}, false)
 }
 
 // relet changes how long leases last.
@@ -147,14 +146,14 @@ func (l *lab) relet() {
 	l.longest = max(l.longest, time.Duration(lease)*time.Millisecond)
 	l.mu.Unlock()
 	l.history.add("leases are to last %d ms", lease)
-	l.try(fsm.PutSettings{Settings: l.settings(lease)}, l.random.chance(0.3), true)
+	l.try(fsm.PutSettings{Settings: l.settings(lease)}, l.random.chance(0.3))
 }
 
 // try is write with the patience of a client.
-func (l *lab) try(body fsm.Body, fence, state bool) (writeAnswer, bool) {
+func (l *lab) try(body fsm.Body, fence bool) (writeAnswer, bool) {
 	ctx, cancel := context.WithTimeout(l.over, clientWait)
 	defer cancel()
-	answer, err := l.write(ctx, body, fence, state)
+	answer, err := l.write(ctx, body, fence)
 	if err != nil {
 		l.history.add("%s %v: %v", body.Type(), body, err)
 		return answer, false
@@ -184,7 +183,7 @@ func (l *lab) clerk() {
 				l.relet()
 			}
 		case 7:
-			l.try(fsm.Purge{}, false, false)
+			l.try(fsm.Purge{}, false)
 		}
 	}
 }

@@ -305,7 +305,7 @@ func (l *lab) join() {
 	}
 	l.history.add("%s wants to join", m.id)
 	for _, body := range l.admission(m.id, false) {
-		if _, ok := l.try(body, false, false); !ok {
+		if _, ok := l.try(body, false); !ok {
 			return
 		}
 	}

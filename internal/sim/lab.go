@@ -235,7 +235,7 @@ func (l *lab) furnish(ctx context.Context) error {
 	if _, err := l.insist(ctx, writeRequest{command: settings}); err != nil {
 		return err
 	}
-	_, err := l.write(ctx, fsm.Batch{Bodies: l.cast()}, false, false)
+	_, err := l.write(ctx, fsm.Batch{Bodies: l.cast()}, false)
 	return err
 }
 
@@ -314,8 +314,8 @@ func (l *lab) leader() *node {
 
 // write is a client with a request for the leader, through one node or another, under one id until the outcome is
 // known or ctx ends.
-func (l *lab) write(ctx context.Context, body fsm.Body, fence, state bool) (writeAnswer, error) {
-	return l.insist(ctx, writeRequest{command: fsm.Command{ID: l.commandID(), By: "client", Body: body}, fence: fence, state: state})
+func (l *lab) write(ctx context.Context, body fsm.Body, fence bool) (writeAnswer, error) {
+	return l.insist(ctx, writeRequest{command: fsm.Command{ID: l.commandID(), By: "client", Body: body}, fence: fence})
 }
 
 func (l *lab) insist(ctx context.Context, request writeRequest) (writeAnswer, error) {

@@ -12,7 +12,7 @@ import (
 // The promises that every schedule is held to:
 //
 //	fenced    a request that begins after a fence was reported is answered by no node as if the fenced handles were
-//	          good; and after a fence for a state, by no node from an older state
+//	          good, nor from a state before the fence's index
 //	kept      a write that was acknowledged is at every node in the end
 //	silent    a node that is cut off from the majority answers nothing once its lease has run out; a node whose
 //	          removal was said to be safe answers nothing at all
@@ -27,7 +27,7 @@ type ledger struct {
 	mu         sync.Mutex
 	sequence   uint64 // counts what was promised
 	handles    map[identity.Handle]uint64
-	state      uint64            // the highest index for whose state a fence was reported
+	state      uint64            // the highest index that was reported to be fenced
 	silenced   map[string]uint64 // members whose silence was reported
 	cuts       map[string]cutOff
 	writes     []write
@@ -97,7 +97,7 @@ func (l *ledger) begin() ticket {
 }
 
 // fenced notes that a leader reports a fence.
-func (l *ledger) fenced(leader string, index uint64, handles []identity.Handle, state bool, report *cluster.FenceReport) {
+func (l *ledger) fenced(leader string, index uint64, handles []identity.Handle, report *cluster.FenceReport) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sequence++
@@ -105,15 +105,13 @@ func (l *ledger) fenced(leader string, index uint64, handles []identity.Handle, 
 	for _, h := range handles {
 		l.handles[h] = l.sequence
 	}
-	if state {
-		l.state = max(l.state, index)
-	}
+	l.state = max(l.state, index)
 	for _, n := range report.Nodes {
 		if n.State == cluster.FenceExpired {
 			l.expired++
 		}
 	}
-	l.history.add("%s reports index %d with %v (state %t) fenced: %s", leader, index, handles, state, describe(report))
+	l.history.add("%s reports index %d with %v fenced: %s", leader, index, handles, describe(report))
 }
 
 func describe(report *cluster.FenceReport) string {

@@ -46,5 +46,5 @@ func (n *node) silence(ctx context.Context, id string, index uint64) (cluster.Fe
 	bound := n.fsm.View().LeaseBound()
 	ctx, cancel := context.WithTimeout(ctx, bound+cluster.LeaseDrift(bound)+5*time.Second)
 	defer cancel()
-	return n.raise(ctx, fenceRequest{index: index, state: true}, id)
+	return n.raise(ctx, fenceRequest{index: index}, id)
 }
