@@ -23,6 +23,9 @@ func (s *Server) ClusterAddr() string { return s.node.ClusterAddr() }
 // GossipAddr is where other nodes gossip with this one.
 func (s *Server) GossipAddr() string { return s.node.GossipAddr() }
 
+// Leads reports whether this node believes to lead.
+func (s *Server) Leads() bool { return s.node.IsLeader() }
+
 // Pending is how many revocations this node keeps until a majority can take them.
 func (s *Server) Pending() int { return s.pending.Pending() }
 
