@@ -152,19 +152,23 @@ func TestTheStateSaysSinceWhenItKnowsAllDeletions(t *testing.T) {
 	forget()
 	require.Zero(t, known(), "of all these the state knows that they were stopped")
 
-	for name, deletion := range map[string]Body{
-		"a credential":           RemoveCredential{Owner: Owner{OwnerAgent, "a"}, ID: credential(2).ID},
-		"an agent":               DeleteAgent{Name: "a"},
-		"a principal":            DeletePrincipal{ID: "p@x"},
-		"an application":         DeleteApplication{Name: "gmail"},
-		"what no node ever knew": Revoke{Handles: []identity.Handle{"tok_x"}},
+	// In this order: a credential goes with its owner.
+	for _, deleted := range []struct {
+		what string
+		by   Body
+	}{
+		{"a credential", RemoveCredential{Owner: Owner{OwnerAgent, "a"}, ID: credential(2).ID}},
+		{"an agent", DeleteAgent{Name: "a"}},
+		{"a principal", DeletePrincipal{ID: "p@x"}},
+		{"an application", DeleteApplication{Name: "gmail"}},
+		{"what no node ever knew", Revoke{Handles: []identity.Handle{"tok_x"}}},
 	} {
 		m.pass(time.Hour)
-		require.Nil(t, m.do(deletion).Err, name)
+		require.Nil(t, m.do(deleted.by).Err, deleted.what)
 		at := m.now
-		require.Less(t, known(), at, "%s: not yet forgotten", name)
+		require.Less(t, known(), at, "%s: not yet forgotten", deleted.what)
 		forget()
-		require.Equal(t, at+1, known(), name)
+		require.Equal(t, at+1, known(), deleted.what)
 	}
 
 	// A namesake that was made since says nothing about the one before.
