@@ -15,6 +15,7 @@ const (
 	PrefixAPIToken   = "tok_"
 	PrefixJoinToken  = "jtk_"
 	PrefixRequest    = "req_"
+	PrefixIssuer     = "iss_"
 )
 
 const (

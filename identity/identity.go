@@ -21,11 +21,12 @@ const (
 	MaxGroups            = 64   // per agent or principal
 	MaxGroupLength       = 128
 	MaxLabels            = 32
-	MaxLabelLength       = 128 // key or value
-	MaxCredentials       = 16  // per agent or application: enough to rotate, too few to hoard
-	MaxAudienceLength    = 256 // an absolute URI
-	MaxPrincipalLength   = 255 // as OpenID Connect Core section 2 bounds "sub"
-	MaxChain             = 2   // agents in one chain: user → agent → sub-agent, and no further
+	MaxLabelLength       = 128      // key or value
+	MaxCredentials       = 16       // per agent or application: enough to rotate, too few to hoard
+	MaxAudienceLength    = 256      // an absolute URI
+	MaxKeysLength        = 16 << 10 // a JWKS of some public keys
+	MaxPrincipalLength   = 255      // as OpenID Connect Core section 2 bounds "sub"
+	MaxChain             = 2        // agents in one chain: user → agent → sub-agent, and no further
 
 	MinSessionSeconds    = 60          // shorter tokens would be dead on arrival
 	MaxSessionSeconds    = 24 * 3600   // the longest any token may live, so that revocations can be forgotten

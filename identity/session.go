@@ -16,6 +16,7 @@ type Session struct {
 	Audience      []string // URIs of applications
 	Delegation    string   // dlg_…; empty for an autonomous run
 	Credential    string   // crd_… or tok_… that the caller proved itself with
+	Confirmation  string   // RFC 7638 thumbprint of the key that the holder of the token must prove to have; empty: any bearer
 	TriggerReason string
 	Issued        Instant
 	Expires       Instant

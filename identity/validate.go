@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -148,6 +149,27 @@ func (v *violations) scopes(pointer string, s Scopes) {
 func (v *violations) between(pointer string, n, least, most int64) {
 	if n < least || n > most {
 		v.add(pointer, "is %d; it must be between %d and %d", n, least, most)
+	}
+}
+
+// keys wants at most one of a set of public keys and the place where it is published.
+func (v *violations) keys(setPointer, set, uriPointer, uri string) {
+	if set != "" && uri != "" {
+		v.add(setPointer, "is there beside %s; give one of the two", uriPointer)
+	}
+	if len(set) > MaxKeysLength {
+		v.add(setPointer, "has %d bytes; at most %d are allowed", len(set), MaxKeysLength)
+	}
+	if uri != "" {
+		v.webAddress(uriPointer, uri)
+	}
+}
+
+// webAddress wants a URI that a node can fetch from.
+func (v *violations) webAddress(pointer, text string) {
+	v.uri(pointer, text, MaxAudienceLength)
+	if !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "http://") {
+		v.add(pointer, "is %q; it must begin with https://", text)
 	}
 }
 

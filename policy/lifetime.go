@@ -32,6 +32,7 @@ func capLifetime(r *Request, g *Grant) *identity.Error {
 	s.AgentType = r.Agent.Type
 	s.Credential = r.Credential
 	s.TriggerReason = r.TriggerReason
+	s.Confirmation = r.Confirmation
 	s.Issued = r.Now
 	s.Expires = expires
 	return nil

@@ -45,7 +45,8 @@ type Request struct {
 	Requested     identity.Scopes // empty: the agent's defaults, as far as delegation and parent allow
 	Audience      []string        // application names or audience URIs; empty: those that own a granted scope
 	TriggerReason string
-	MaxSeconds    int64 // the longest session that the caller wishes; 0: no wish
+	Confirmation  string // thumbprint of the key that the token is bound to; empty: none
+	MaxSeconds    int64  // the longest session that the caller wishes; 0: no wish
 
 	Applications      Applications
 	Issuer            string // the audience of a token whose scopes belong to no application

@@ -26,6 +26,10 @@ type Claims struct {
 	AgentType identity.AgentType
 	KID       string
 
+	// Confirmation is the thumbprint of the key whose holder alone may use the token (`cnf.jkt`, RFC 9449 section 6):
+	// whoever accepts the token must ask for a proof by that key. Empty: whoever bears it may use it.
+	Confirmation string
+
 	handles []identity.Handle // Ancestry and, last, the key's handle
 	chain   []identity.Actor  // oldest first, at least one
 }
@@ -61,8 +65,10 @@ func (c *Claims) Session() *identity.Session {
 		Audience:   slices.Clone(c.Audience),
 		Delegation: c.first(identity.PrefixDelegation),
 		Credential: c.first(identity.PrefixCredential, identity.PrefixAPIToken),
-		Issued:     identity.Instant(c.IssuedAt * 1000),
-		Expires:    c.ExpiresAt(),
+
+		Confirmation: c.Confirmation,
+		Issued:       identity.Instant(c.IssuedAt * 1000),
+		Expires:      c.ExpiresAt(),
 	}
 }
 

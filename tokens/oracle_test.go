@@ -39,6 +39,9 @@ type plainClaims struct {
 	Act       *actor            `json:"act"`
 	Anc       []identity.Handle `json:"anc"`
 	AgentType string            `json:"agent_type"`
+	Cnf       *struct {
+		JKT string `json:"jkt"`
+	} `json:"cnf"`
 }
 
 func requireSameByStandardLibrary(t require.TestingT, c *Claims, payload string) {
@@ -76,6 +79,10 @@ func requireSameByStandardLibrary(t require.TestingT, c *Claims, payload string)
 	require.Equal(t, actors, c.Actors)
 	require.Equal(t, plain.Anc, c.Ancestry)
 	require.Equal(t, plain.AgentType, string(c.AgentType))
+	require.Equal(t, plain.Cnf != nil, c.Confirmation != "")
+	if plain.Cnf != nil {
+		require.Equal(t, plain.Cnf.JKT, c.Confirmation)
+	}
 
 	canonical, err := identity.ParseScopes(scope)
 	require.NoError(t, err)
@@ -102,6 +109,11 @@ func requireSameByJWX(t require.TestingT, w *world, c *Claims, token []byte) {
 	require.Equal(t, private["client_id"], c.ClientID)
 	require.Equal(t, private["sid"], c.SessionID)
 	require.Equal(t, private["agent_type"], string(c.AgentType))
+	if c.Confirmation != "" {
+		require.Equal(t, map[string]any{"jkt": c.Confirmation}, private["cnf"])
+	} else {
+		require.NotContains(t, private, "cnf")
+	}
 	message, err := jws.Parse(token)
 	require.NoError(t, err)
 	require.Equal(t, c.KID, message.Signatures()[0].ProtectedHeaders().KeyID())

@@ -125,11 +125,12 @@ const (
 	claimActor
 	claimAncestry
 	claimAgentType
+	claimConfirmation
 
-	claimsOptional = claimScope | claimActor
+	claimsOptional = claimScope | claimActor | claimConfirmation
 )
 
-var claimNames = [...]string{"iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "sid", "act", "anc", "agent_type"}
+var claimNames = [...]string{"iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "sid", "act", "anc", "agent_type", "cnf"}
 
 // parseClaims reads the payload. Errors are *VerifyError.
 func parseClaims(text, kid string) (*Claims, error) {
@@ -213,6 +214,9 @@ func (c *Claims) read(name string, s *scanner) (claim int) {
 			s.fail("unknown agent type")
 		}
 		return claimAgentType
+	case "cnf":
+		c.readConfirmation(s)
+		return claimConfirmation
 	}
 	return 0
 }
@@ -300,6 +304,22 @@ func (c *Claims) readActor(s *scanner) {
 	}
 	if c.Actors[depth] == "" {
 		s.fail("an actor has no sub")
+	}
+}
+
+// readConfirmation reads {"jkt": thumbprint} and nothing else: another way to bind a token is one that this build could
+// not ask for.
+func (c *Claims) readConfirmation(s *scanner) {
+	s.want('{')
+	for n := 0; s.more('}', n); n++ {
+		if name := s.name(); s.err == nil && (name != "jkt" || n > 0) {
+			s.fail("member %.32q is not allowed, or there twice", name)
+			return
+		}
+		c.Confirmation = s.string()
+	}
+	if s.err == nil && !validKID(c.Confirmation) {
+		s.fail("jkt is not a thumbprint")
 	}
 }
 

@@ -45,6 +45,9 @@ func drawSession(t *rapid.T) (*identity.Session, []identity.Handle) {
 		s.Credential = newID(rapid.SampledFrom([]string{identity.PrefixCredential, identity.PrefixAPIToken}).Draw(t, "kind"))
 		handles = append(handles, identity.CredentialHandle(s.Credential))
 	}
+	if rapid.Bool().Draw(t, "bound") {
+		s.Confirmation = thumbprint(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key"))
+	}
 	if len(s.Chain) > 1 && rapid.Bool().Draw(t, "parent's key") {
 		handles = append(handles, identity.KeyHandle(thumbprint(make([]byte, 32))))
 	}

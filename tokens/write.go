@@ -70,6 +70,14 @@ func (w *writer) claims(issuer string, s *identity.Session, handles []identity.H
 	}
 	w.raw(`],"agent_type":`)
 	w.text(string(s.AgentType))
+	if s.Confirmation != "" {
+		if !validKID(s.Confirmation) {
+			return identity.Errorf(identity.CodeInternal, "BUG: minting a token bound to what is no thumbprint of a key")
+		}
+		w.raw(`,"cnf":{"jkt":`)
+		w.text(s.Confirmation)
+		w.raw(`}`)
+	}
 	w.raw(`}`)
 	if w.unsafe {
 		return identity.Errorf(identity.CodeInternal, "BUG: minting a claim that holds a character which JSON would escape")
