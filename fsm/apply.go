@@ -52,7 +52,7 @@ func denies(b Body) bool {
 		return b.Status != identity.StatusActive
 	case SetPrincipalStatus:
 		return b.Status != identity.StatusActive
-	case KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, WithdrawDelegation, Revoke, DeleteAPIToken,
+	case KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, WithdrawDelegation, Revoke, DeleteAPIToken, DistrustIssuer,
 		BarMember, RemoveMember, RotateKey, RotateGossip, Recover, BeginRestore, Import, EndRestore, OpenMinting:
 		return true
 	case DrainMember:
@@ -180,6 +180,10 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 		return value(s.publishKey(b))
 	case RetireKey:
 		return value(s.retireKey(b))
+	case TrustIssuer:
+		return value(s.trustIssuer(b))
+	case DistrustIssuer:
+		return value(s.distrustIssuer(b))
 	default:
 		return nil, invalid("a %s may not stand here", b.Type())
 	}

@@ -190,8 +190,11 @@ func validCredentials(list []identity.Credential) error {
 		return fmt.Errorf("has %d credentials; at most %d are allowed", len(list), identity.MaxCredentials)
 	}
 	for i := range list {
-		if _, err := identity.ParseID(identity.PrefixCredential, list[i].ID); err != nil || len(list[i].Hash) != sha256.Size {
-			return fmt.Errorf("credential %.64q has an id or a hash of another form", strings.ToValidUTF8(list[i].ID, "?"))
+		if _, err := identity.ParseID(identity.PrefixCredential, list[i].ID); err != nil {
+			return fmt.Errorf("credential %.64q has an id of another form", strings.ToValidUTF8(list[i].ID, "?"))
+		}
+		if err := list[i].Validate(); err != nil {
+			return fmt.Errorf("credential %s: %w", list[i].ID, err)
 		}
 	}
 	return nil

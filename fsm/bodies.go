@@ -266,6 +266,17 @@ type RetireKey struct {
 	KID string `codec:"k"`
 }
 
+// TrustIssuer adds an issuer whose ID tokens prove who a user is; at most identity.MaxIssuers. Value:
+// *identity.TrustedIssuer.
+type TrustIssuer struct {
+	Issuer identity.TrustedIssuer `codec:"i"`
+}
+
+// DistrustIssuer removes one. What its ID tokens have begun goes on. Value: *identity.TrustedIssuer, as it was.
+type DistrustIssuer struct {
+	ID string `codec:"i"`
+}
+
 // AgentChange is an agent after a change, and the handles that the change denied.
 type AgentChange struct {
 	Agent   *identity.Agent   `codec:"a"`

@@ -55,6 +55,8 @@ func samples() []Command {
 		Import{Section: uint8(sectionAgents), Records: []byte{1}},
 		EndRestore{},
 		OpenMinting{},
+		TrustIssuer{identity.TrustedIssuer{ID: "iss_1", Issuer: "https://login.company.com", Clients: []string{"web"}, Domains: []string{"company.com"}, Keys: "{}"}},
+		DistrustIssuer{ID: "iss_1"},
 	}
 	bodies = append(bodies, Batch{Bodies: bodies[3:8]})
 	commands := make([]Command, len(bodies))
@@ -111,6 +113,7 @@ func TestReleasedNumbersKeepTheirMeaning(t *testing.T) {
 		81: "admit-member", 82: "update-member", 83: "remove-member", 90: "publish-key", 91: "retire-key",
 		84: "bar-member", 85: "drain-member", 86: "rotate-key", 87: "rotate-gossip",
 		100: "recover", 101: "begin-restore", 102: "import", 103: "end-restore", 104: "open-minting",
+		120: "trust-issuer", 121: "distrust-issuer",
 	}, names)
 }
 

@@ -87,6 +87,8 @@ const (
 	TypeImport             Type = 102
 	TypeEndRestore         Type = 103
 	TypeOpenMinting        Type = 104
+	TypeTrustIssuer        Type = 120
+	TypeDistrustIssuer     Type = 121
 )
 
 // ignorable reports whether a node that does not know the command may skip it and still have the state of one

@@ -86,6 +86,8 @@ func randomBody(t *rapid.T) Body {
 		randomImport(t, wireAgent{Agent: &a, Born: 1}, wirePrincipal{Principal: &identity.Principal{ID: principal}, Born: 1}, d),
 		randomImport(t, wireAgent{Agent: &a, Born: 1}, wirePrincipal{Principal: &identity.Principal{ID: principal}, Born: 1}, d),
 		EndRestore{Records: number},
+		TrustIssuer{identity.TrustedIssuer{ID: fmt.Sprintf("iss_%d", number), Issuer: "https://" + agent}},
+		DistrustIssuer{ID: fmt.Sprintf("iss_%d", number)},
 	}).Draw(t, "body")
 }
 

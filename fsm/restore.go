@@ -187,6 +187,10 @@ func (l *loader) record(r *frameReader, number section) error {
 			s.keys++
 			return l.row(tableKeys, k, k.KID, k.Public)
 		})
+	case sectionTrustedIssuers:
+		return each(r, func(t *identity.TrustedIssuer) error {
+			return l.row(tableIssuers, t, t.ID, []byte(t.Issuer))
+		})
 	case sectionInternalReceipts:
 		return readReceipt(r, s.internal)
 	case sectionClientReceipts:

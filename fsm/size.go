@@ -64,6 +64,8 @@ func sizeOfValue(v any) int {
 		return objectSize + len(v.KID) + len(v.Node) + len(v.Alg) + len(v.Public)
 	case *identity.Settings:
 		return objectSize + len(v.ClusterID) + len(v.Issuer) + sizeOfList(v.ExternalURLs) + sizeOfList(v.GossipKeys)
+	case *identity.TrustedIssuer:
+		return objectSize + len(v.ID) + len(v.Issuer) + len(v.Principal) + len(v.Keys) + len(v.KeysURI) + sizeOfList(v.Clients) + sizeOfList(v.Domains)
 	case *Purged, *Imported:
 		return objectSize
 	default:
@@ -101,7 +103,7 @@ func sizeOfDelegation(d *identity.Delegation) int {
 }
 
 func sizeOfCredential(c *identity.Credential) int {
-	return partSize + len(c.ID) + len(c.Kind) + len(c.Hash)
+	return partSize + len(c.ID) + len(c.Kind) + len(c.Hash) + len(c.Keys) + len(c.KeysURI)
 }
 
 func sizeOfCredentials(list []identity.Credential) int {

@@ -163,7 +163,7 @@ func TestTheSizeOfAReceiptCountsAllThatItHolds(t *testing.T) {
 	for _, v := range []any{
 		new(identity.Agent), new(AgentChange), new(identity.Credential), new(Revoked), new(identity.Principal), new(PrincipalChange),
 		new(identity.Application), full, new(DelegationChange), new(identity.APIToken), new(identity.JoinToken),
-		new(identity.Member), new(identity.SigningKey), new(identity.Settings), new(Purged),
+		new(identity.Member), new(identity.SigningKey), new(identity.Settings), new(Purged), new(Imported), new(identity.TrustedIssuer),
 	} {
 		kind, err := kindOfValue(v)
 		require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestTheSizeOfAReceiptCountsAllThatItHolds(t *testing.T) {
 		}
 		require.GreaterOrEqual(t, sizeOfValue(v), len(encoded(written)), "%T", v)
 	}
-	for kind := valueNone + 1; kind <= valuePurged; kind++ {
+	for kind := valueNone + 1; kind <= valueTrustedIssuer; kind++ {
 		require.True(t, kinds[kind], "kind %d", kind)
 	}
 

@@ -14,10 +14,12 @@ const (
 	tableJoinTokens = "join-tokens"
 	tableMembers    = "members"
 	tableKeys       = "signing-keys"
+	tableIssuers    = "trusted-issuers"
 
 	indexID   = "id"
 	indexHash = "hash"
 	indexKey  = "key"
+	indexURL  = "url"
 )
 
 // textIndex indexes rows of type T by one text, byte for byte.
@@ -66,6 +68,9 @@ func newSmall() *memdb.MemDB {
 			index(indexKey, func(m *identity.Member) string { return string(m.Key) })),
 		tableKeys: table(tableKeys,
 			index(indexID, func(k *identity.SigningKey) string { return k.KID })),
+		tableIssuers: table(tableIssuers,
+			index(indexID, func(t *identity.TrustedIssuer) string { return t.ID }),
+			index(indexURL, func(t *identity.TrustedIssuer) string { return t.Issuer })),
 	}})
 	must(err)
 	return db

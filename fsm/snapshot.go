@@ -54,6 +54,7 @@ const (
 	sectionSigningKeys
 	sectionInternalReceipts
 	sectionClientReceipts
+	sectionTrustedIssuers
 )
 
 // wireMeta is all of the state that is not in a table.
@@ -176,6 +177,7 @@ func (s *snapshot) write(dst io.Writer) error {
 	writeTable[identity.SigningKey](w, sectionSigningKeys, v.small, tableKeys)
 	writeReceipts(w, sectionInternalReceipts, s.internal)
 	writeReceipts(w, sectionClientReceipts, s.clients)
+	writeTable[identity.TrustedIssuer](w, sectionTrustedIssuers, v.small, tableIssuers)
 	return w.end()
 }
 

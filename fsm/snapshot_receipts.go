@@ -48,6 +48,7 @@ const (
 	valueSettings
 	valuePurged
 	valueImported
+	valueTrustedIssuer
 )
 
 func kindOfValue(v any) (valueKind, error) {
@@ -86,6 +87,8 @@ func kindOfValue(v any) (valueKind, error) {
 		return valuePurged, nil
 	case *Imported:
 		return valueImported, nil
+	case *identity.TrustedIssuer:
+		return valueTrustedIssuer, nil
 	default:
 		return 0, fmt.Errorf("BUG: a receipt holds a %T", v)
 	}
@@ -131,6 +134,8 @@ func readValue(r *frameReader, kind valueKind) (any, error) {
 		return read[Purged](r)
 	case valueImported:
 		return read[Imported](r)
+	case valueTrustedIssuer:
+		return read[identity.TrustedIssuer](r)
 	default:
 		return nil, fmt.Errorf("a receipt holds a value of unknown kind %d", kind)
 	}

@@ -322,5 +322,7 @@ func everyBody() []Body {
 		Import{},
 		EndRestore{},
 		OpenMinting{},
+		TrustIssuer{},
+		DistrustIssuer{},
 	}
 }

@@ -41,6 +41,8 @@ var names = map[Type]string{
 	TypeOpenMinting:        "open-minting",
 	TypePublishKey:         "publish-key",
 	TypeRetireKey:          "retire-key",
+	TypeTrustIssuer:        "trust-issuer",
+	TypeDistrustIssuer:     "distrust-issuer",
 }
 
 // decodeBody reads the body of one type. The types it does not list are unknown to this build.
@@ -124,6 +126,10 @@ func decodeBody(t Type, data []byte) (Body, error) {
 		return strict[PublishKey](data)
 	case TypeRetireKey:
 		return strict[RetireKey](data)
+	case TypeTrustIssuer:
+		return strict[TrustIssuer](data)
+	case TypeDistrustIssuer:
+		return strict[DistrustIssuer](data)
 	default:
 		return nil, &UnknownError{Type: t}
 	}
@@ -246,6 +252,12 @@ func (PublishKey) Type() Type { return TypePublishKey }
 // Type implements Body.
 func (RetireKey) Type() Type { return TypeRetireKey }
 
+// Type implements Body.
+func (TrustIssuer) Type() Type { return TypeTrustIssuer }
+
+// Type implements Body.
+func (DistrustIssuer) Type() Type { return TypeDistrustIssuer }
+
 func (Batch) sealed()              {}
 func (Tick) sealed()               {}
 func (Purge) sealed()              {}
@@ -285,3 +297,5 @@ func (EndRestore) sealed()         {}
 func (OpenMinting) sealed()        {}
 func (PublishKey) sealed()         {}
 func (RetireKey) sealed()          {}
+func (TrustIssuer) sealed()        {}
+func (DistrustIssuer) sealed()     {}

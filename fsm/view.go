@@ -192,6 +192,21 @@ func (v *View) APITokens(after string, limit int) []*identity.APIToken {
 	return list[identity.APIToken](v.small, tableAPITokens, after, limit)
 }
 
+// TrustedIssuer returns a trusted issuer by id.
+func (v *View) TrustedIssuer(id string) (*identity.TrustedIssuer, bool) {
+	return first[identity.TrustedIssuer](v.small, tableIssuers, indexID, id)
+}
+
+// TrustedIssuerByURL returns the trusted issuer whose `iss` is exactly this.
+func (v *View) TrustedIssuerByURL(issuer string) (*identity.TrustedIssuer, bool) {
+	return first[identity.TrustedIssuer](v.small, tableIssuers, indexURL, issuer)
+}
+
+// TrustedIssuers lists trusted issuers by id, strictly after the one given.
+func (v *View) TrustedIssuers(after string, limit int) []*identity.TrustedIssuer {
+	return list[identity.TrustedIssuer](v.small, tableIssuers, after, limit)
+}
+
 // JoinToken returns a join token by id.
 func (v *View) JoinToken(id string) (*identity.JoinToken, bool) {
 	return first[identity.JoinToken](v.small, tableJoinTokens, indexID, id)
