@@ -336,6 +336,31 @@ func TestAudienceRule(t *testing.T) {
 	}.run(t, delegated)
 }
 
+func TestHopReachesNothingThatItsParentDoesNot(t *testing.T) {
+	const gmail, warehouse, zendesk = "https://gmail.example.com", "urn:example:warehouse", "https://zendesk.example.com"
+	for name, tc := range map[string]struct {
+		parent, assigned, asked, want []string
+		code                          identity.Code
+	}{
+		"owner that the parent has":           {[]string{gmail, zendesk}, []string{"gmail", "zendesk"}, nil, []string{gmail}, ""},
+		"owner that the parent lacks":         {[]string{warehouse}, []string{"gmail", "warehouse"}, nil, []string{warehouse}, ""},
+		"named, of the parent's":              {[]string{gmail, zendesk}, []string{"gmail", "zendesk"}, []string{"zendesk"}, []string{zendesk}, ""},
+		"named, not of the parent's":          {[]string{gmail}, []string{"gmail", "zendesk"}, []string{"zendesk"}, nil, identity.CodeUnknownAudience},
+		"the issuer itself":                   {[]string{issuer}, []string{"gmail"}, nil, []string{issuer}, ""},
+		"the parent's, without an assignment": {[]string{warehouse}, []string{"gmail"}, nil, nil, identity.CodeApplicationNotAssigned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := hop(t, delegated())
+			r.Parent.Audience, r.Agent.Applications, r.Audience = tc.parent, tc.assigned, tc.asked
+			if tc.code != "" {
+				requireRefused(t, r, tc.code)
+				return
+			}
+			require.Equal(t, tc.want, granted(t, r).Session().Audience)
+		})
+	}
+}
+
 func TestAudienceIsTheOwnersOfTheScopesUnlessNamed(t *testing.T) {
 	r := autonomous()
 	r.Agent.Applications = []string{"gmail", "warehouse", "zendesk"}
@@ -420,8 +445,9 @@ func TestFaultsOfTheCallerFailClosed(t *testing.T) {
 		"handles of another":      {func(r *policy.Request) { r.ParentHandles = r.ParentHandles[1:] }, bug, "BUG"},
 		"too many handles":        {func(r *policy.Request) { r.ParentHandles = many }, bug, "BUG"},
 		"agent without maximum":   {func(r *policy.Request) { r.Agent.MaxSessionSeconds = 0 }, bug, "BUG"},
-		"no issuer": {func(r *policy.Request) {
-			r.Issuer, r.Applications = "", applications{}
-		}, bug, "BUG"},
+		"parent without audience": {func(r *policy.Request) { r.Parent.Audience = nil }, bug, "BUG"},
 	}.run(t, subAgent)
+	refusals{
+		"no issuer": {func(r *policy.Request) { r.Issuer, r.Applications = "", applications{} }, bug, "BUG"},
+	}.run(t, delegated)
 }

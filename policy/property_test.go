@@ -213,6 +213,7 @@ func requireNarrower(t *rapid.T, parent, hop *policy.Grant) {
 	p, s := parent.Session(), hop.Session()
 	require.True(t, s.Scopes.SubsetOf(p.Scopes), "no hop widens scope")
 	require.LessOrEqual(t, s.Expires, p.Expires, "no hop outlives its parent")
+	require.Subset(t, p.Audience, s.Audience, "no hop reaches further")
 	require.Equal(t, p.Principal, s.Principal)
 	require.Equal(t, p.Delegation, s.Delegation)
 	require.Equal(t, p.Chain, s.Chain[:len(p.Chain)])
