@@ -229,7 +229,10 @@ func (s *state) isRevoked(h identity.Handle) bool {
 
 // texts shares the memory of texts that come again and again, such as reasons. It is bounded by starting
 // over, and is no part of the state: two replicas may share differently.
-type texts struct{ seen map[string]string }
+type texts struct {
+	seen  map[string]string
+	lists map[string][]string // by their entries, each with a zero byte behind it
+}
 
 const maxTexts = 4096
 
@@ -245,4 +248,27 @@ func (t *texts) intern(text string) string {
 	}
 	t.seen[text] = text
 	return text
+}
+
+// internList is intern for a short list. The shared one has no room behind it, so that to append is to copy.
+func (t *texts) internList(list []string) []string {
+	if len(list) == 0 {
+		return list
+	}
+	var key []byte
+	for _, text := range list {
+		key = append(append(key, text...), 0)
+	}
+	if shared, ok := t.lists[string(key)]; ok {
+		return shared
+	}
+	if t.lists == nil || len(t.lists) >= maxTexts {
+		t.lists = make(map[string][]string)
+	}
+	shared := make([]string, len(list))
+	for i, text := range list {
+		shared[i] = t.intern(text)
+	}
+	t.lists[string(key)] = shared
+	return shared
 }

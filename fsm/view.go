@@ -76,6 +76,7 @@ func (r *agentRow) share(texts *texts) {
 	r.Type = identity.AgentType(texts.intern(string(r.Type)))
 	r.Status = identity.Status(texts.intern(string(r.Status)))
 	r.DefaultScopes = identity.Scopes(texts.intern(string(r.DefaultScopes)))
+	r.Applications = texts.internList(r.Applications)
 }
 
 // principalRow is a principal with what only the FSM needs to know.
