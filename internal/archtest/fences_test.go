@@ -60,7 +60,7 @@ func (t *tree) check(r *room, s *source, i imported) []violation {
 		}
 	}
 	for _, limit := range restrictions {
-		if !below(i.path, limit.path) || (s.test && limit.alsoTests) || slices.Contains(limit.rooms, r.dir) {
+		if !below(i.path, limit.path) || (s.test && (limit.alsoTests || slices.Contains(limit.testsOf, r.dir))) || slices.Contains(limit.rooms, r.dir) {
 			continue
 		}
 		found = append(found, t.violatef(s, i, limit.path+" is for "+welcome(limit), limit.reason))
@@ -78,6 +78,8 @@ func welcome(limit restricted) string {
 		return "tests only"
 	case limit.alsoTests:
 		return strings.Join(limit.rooms, ", ") + " and for tests"
+	case len(limit.testsOf) > 0:
+		return strings.Join(limit.rooms, ", ") + " and for tests of " + strings.Join(limit.testsOf, ", ") + " only"
 	}
 	return strings.Join(limit.rooms, ", ") + " only"
 }

@@ -32,6 +32,16 @@ var rooms = []room{
 		reason:    "a decision is a pure function of the domain; a policy that could reach the log, the cluster or a token could have side effects",
 	},
 	{
+		dir:       "proofs",
+		mayImport: []string{"identity"},
+		reason:    "what others have made is judged by what is passed in, keys, rules and the time, and by nothing else; were it to know the log or the network, a forged token could reach them",
+	},
+	{
+		dir:       "internal/hostile",
+		mayImport: []string{"identity"},
+		reason:    "whoever forges must not lean on the code that has to notice",
+	},
+	{
 		dir:       "tokens",
 		mayImport: []string{"identity", "policy", "internal/privatefile"},
 		reason:    "whoever mints needs a Grant, which only policy makes, and declares the revocation check that it wants as an interface; so minting can be verified without a cluster",
@@ -53,7 +63,7 @@ var rooms = []room{
 	},
 	{
 		dir:       "api",
-		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster", "api/wire"},
+		mayImport: []string{"identity", "revocation", "policy", "proofs", "tokens", "fsm", "cluster", "api/wire"},
 		reason:    "handlers stand on the floors below and are wired from above; importing server would close the circle",
 	},
 	{
@@ -63,7 +73,7 @@ var rooms = []room{
 	},
 	{
 		dir:       "server",
-		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster", "api", "api/wire", "client", "internal/privatefile"},
+		mayImport: []string{"identity", "revocation", "policy", "proofs", "tokens", "fsm", "cluster", "api", "api/wire", "client", "internal/privatefile"},
 		reason:    "the composition root may hold everything below it and nothing above",
 	},
 	{
@@ -110,7 +120,8 @@ var rooms = []room{
 type restricted struct {
 	path      string   // import path; those below it are meant as well
 	rooms     []string // where it is welcome; empty: in tests only
-	alsoTests bool     // tests of other rooms may import it too
+	alsoTests bool     // tests of all other rooms may import it too
+	testsOf   []string // tests of these rooms may import it too
 	reason    string
 }
 
@@ -127,9 +138,10 @@ var restrictions = []restricted{
 		reason: "its request buffers die with the handler; whoever sees one must know that rule",
 	},
 	{
-		path:   "github.com/lestrrat-go/jwx",
-		rooms:  []string{"tokens"},
-		reason: "its parsers accept many spellings of one token and it is frozen by its authors; behind tokens it can be replaced",
+		path:    "github.com/lestrrat-go/jwx",
+		rooms:   []string{"tokens"},
+		testsOf: []string{"proofs"},
+		reason:  "its parsers accept many spellings of one token and it is frozen by its authors; behind tokens it can be replaced (in the tests of proofs it is the judge: what is accepted there it must accept too)",
 	},
 	{
 		path:      "github.com/hashicorp/raft",
@@ -206,6 +218,7 @@ var restrictions = []restricted{
 var stdlibOnly = map[string]string{
 	"identity":   "the domain must outlive every dependency",
 	"policy":     "what decides about authority is to be read in full; a policy language comes as a step of its own",
+	"proofs":     "what reads the bytes of strangers is to be read in full, and to mean what the RFCs say rather than what a library took them for",
 	"revocation": "the set is on every hot path and holds the promise of the project; nobody else's code belongs there",
 	"api/wire":   "wire types are linked into other people's programs",
 	"client":     "a client is linked into other people's programs and brings them no dependency",
@@ -221,6 +234,7 @@ var noOutside = []string{
 var pure = map[string]string{
 	"identity": "everything in the domain may run inside a replicated state machine",
 	"policy":   "a decision must follow from its request alone, or it can't be explained afterwards",
+	"proofs":   "what a token is worth must follow from its bytes, the keys and the time that was passed in, or no test could show it",
 }
 
 // deterministic are rooms in which the same input gives the same state on every node.
