@@ -43,7 +43,9 @@ func TestUnallowedAddressIsNeverConnectedTo(t *testing.T) {
 	s := startSite(t, answerJSON(`{}`))
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	c, err := New(Options{RootCAs: roots})
+	dns := startNames(t)
+	dns.lead("127.0.0.1", "::1") // what some resolvers make of the odd ones below; Go's looks them up nowhere
+	c, err := New(Options{RootCAs: roots, Resolver: dns.resolver()})
 	require.NoError(t, err)
 	defer c.Close()
 	port := s.Listener.Addr().(*net.TCPAddr).Port
@@ -52,9 +54,7 @@ func TestUnallowedAddressIsNeverConnectedTo(t *testing.T) {
 		"0.0.0.0", "[::]", "[64:ff9b::7f00:1]",
 	} {
 		_, err := c.GetJSON(t.Context(), fmt.Sprintf("https://%s:%d/", host, port))
-		var e *Error
-		require.ErrorAs(t, err, &e, host)
-		require.Contains(t, []Kind{KindAddress, KindResolve}, e.Kind, "%s: %v", host, err)
+		requireKindOf(t, err, KindAddress, KindResolve)
 	}
 	_, err = c.GetJSON(t.Context(), s.URL)
 	var refused *AddressError
