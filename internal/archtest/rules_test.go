@@ -42,6 +42,10 @@ var rooms = []room{
 		reason:    "whoever forges must not lean on the code that has to notice",
 	},
 	{
+		dir:    "outbound",
+		reason: "speaking safely to an address that somebody configured knows nothing of what is said; were it to know keys or events, each would soon have a client of its own that forgets one of the checks",
+	},
+	{
 		dir:       "tokens",
 		mayImport: []string{"identity", "policy", "internal/privatefile"},
 		reason:    "whoever mints needs a Grant, which only policy makes, and declares the revocation check that it wants as an interface; so minting can be verified without a cluster",
