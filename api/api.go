@@ -14,10 +14,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fasthttp/router"
@@ -27,6 +29,7 @@ import (
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/proofs"
 	"github.com/deputy-id/deputy/tokens"
 )
 
@@ -53,6 +56,7 @@ type Options struct {
 	Freshness   Freshness
 	Cluster     Cluster
 	Denials     Denials
+	RemoteKeys  RemoteKeys
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -77,7 +81,7 @@ func (o *Options) validate() error {
 		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
 		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
-		missing(o.Denials == nil, "Denials"),
+		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"),
 	)
 }
 
@@ -93,12 +97,21 @@ type API struct {
 	restores   waiters
 	standings  standings
 	settings   sync.Mutex // held while they are changed here
+	started    identity.Instant
+	replay     *proofs.Replay
+	nonces     *proofs.Nonces
+	parsedKeys parsedKeys
+	urls       atomic.Pointer[accepted]
 	routes     []Route
 	router     *router.Router
 	openapi    []byte
 	openapiTag string
 	calls      callPool
 }
+
+// maxOneTimeProofs bounds the client assertions and DPoP proofs that are remembered, for minutes each: enough for 8,000
+// requests a second that prove themselves so, in at most 128 MB.
+const maxOneTimeProofs = 2 << 20
 
 // New builds the surface. It starts nothing.
 func New(o Options) (*API, error) {
@@ -119,6 +132,12 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes()}
 	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
+	a.started, a.replay = a.now(), proofs.NewReplay(maxOneTimeProofs)
+	var key [32]byte
+	if _, err := io.ReadFull(o.Entropy, key[:]); err != nil {
+		return nil, fmt.Errorf("drawing the key of nonces: %w", err)
+	}
+	a.nonces = proofs.NewNonces(o.NodeID, key)
 	m, err := newMetrics(o.Registerer, a.routes)
 	if err != nil {
 		return nil, err

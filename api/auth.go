@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"encoding/base64"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -10,13 +9,18 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-// maxClientCredentials bounds the decoded user-pass of HTTP Basic: a percent-encoded name and a secret.
-const maxClientCredentials = 512
-
 // enter finds out who calls, charges the request to them, and sees to it that the state is as new as the
 // request asks for. It waits last, so that nobody waits for free. A credential that this node does not know may
-// be one that was made at another node a moment ago: after the wait it is looked up again.
+// be one that was made at another node a moment ago: after the wait it is looked up again. A proof that is good
+// only once is used up when all that is done.
 func (a *API) enter(c *call, identify func(*call) error) error {
+	if err := a.find(c, identify); err != nil {
+		return err
+	}
+	return a.useUp(c)
+}
+
+func (a *API) find(c *call, identify func(*call) error) error {
 	c.identify = identify
 	unknown := identify(c)
 	if err := a.admit(c); err != nil {
@@ -37,12 +41,15 @@ func (a *API) enter(c *call, identify func(*call) error) error {
 
 // identifyAgain finds the caller in another view than before.
 func (c *call) identifyAgain() error {
-	c.caller = caller{}
+	c.caller, c.assertion = caller{}, nil
 	return c.identify(c)
 }
 
 // authorize finds out who calls an admin route and whether they may.
 func (a *API) authorize(c *call) error {
+	if c.route.User {
+		return a.enter(c, (*call).identifyUser)
+	}
 	if err := a.enter(c, (*call).identifyToken); err != nil {
 		return err
 	}
@@ -96,148 +103,6 @@ func authorization(ctx *fasthttp.RequestCtx) (scheme, rest []byte) {
 	}
 	scheme, rest, _ = bytes.Cut(headers[0], []byte{' '})
 	return scheme, bytes.TrimSpace(rest)
-}
-
-// clientCredentials are what an OAuth client authenticates with. They live in the call's scratch, or in the
-// request, and end with it.
-type clientCredentials struct {
-	id, secret []byte
-	basic      bool
-}
-
-// basicCredentials reads HTTP Basic as RFC 6749 section 2.3.1 has it: both halves are form-encoded first.
-func (c *call) basicCredentials(encoded []byte) (clientCredentials, error) {
-	if base64.StdEncoding.DecodedLen(len(encoded)) > len(c.decoded) {
-		return clientCredentials{}, badBasic()
-	}
-	n, err := base64.StdEncoding.Decode(c.decoded[:], encoded)
-	if err != nil {
-		return clientCredentials{}, badBasic()
-	}
-	colon := bytes.IndexByte(c.decoded[:n], ':')
-	if colon < 0 {
-		return clientCredentials{}, badBasic()
-	}
-	id, ok := unescapeForm(c.decoded[:colon])
-	secret, ok2 := unescapeForm(c.decoded[colon+1 : n])
-	if !ok || !ok2 || len(id) == 0 || len(secret) == 0 {
-		return clientCredentials{}, badBasic()
-	}
-	return clientCredentials{id: id, secret: secret, basic: true}, nil
-}
-
-func badBasic() error {
-	return unknownClient("the Basic credentials are not base64 of client_id:client_secret")
-}
-
-// unescapeForm decodes application/x-www-form-urlencoded text in place.
-func unescapeForm(b []byte) ([]byte, bool) {
-	out := b[:0]
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '+':
-			out = append(out, ' ')
-		case '%':
-			if i+2 >= len(b) {
-				return nil, false
-			}
-			hi, lo := unhex(b[i+1]), unhex(b[i+2])
-			if hi < 0 || lo < 0 {
-				return nil, false
-			}
-			out = append(out, byte(hi<<4|lo))
-			i += 2
-		default:
-			out = append(out, b[i])
-		}
-	}
-	return out, true
-}
-
-// clientKind is who may be a client of an OAuth endpoint.
-type clientKind uint8
-
-const (
-	clientAgent clientKind = 1 << iota
-	clientApplication
-)
-
-// The clients of the OAuth endpoints: an agent, an application, or either.
-func (c *call) identifyAgent() error       { return c.identifyClient(clientAgent) }
-func (c *call) identifyApplication() error { return c.identifyClient(clientApplication) }
-func (c *call) identifyEither() error      { return c.identifyClient(clientAgent | clientApplication) }
-
-// identifyClient reads client_secret_basic or client_secret_post, exactly one of them, and finds the agent or
-// application that it proves.
-func (c *call) identifyClient(kinds clientKind) error {
-	form := c.ctx.PostArgs()
-	posted := form.PeekBytes(formClientSecret)
-	scheme, rest := authorization(c.ctx)
-	var given clientCredentials
-	switch {
-	case len(scheme) > 0 && len(posted) > 0:
-		return identity.Errorf(identity.CodeInvalid, "the client authenticates in two ways; RFC 6749 section 2.3 allows one per request")
-	case len(scheme) > 0:
-		if !equalFold(scheme, "basic") {
-			return unknownClient("the client authenticates with the scheme %.16q; this endpoint takes Basic", scheme)
-		}
-		var err error
-		if given, err = c.basicCredentials(rest); err != nil {
-			return err
-		}
-		if id := form.PeekBytes(formClientID); len(id) > 0 && !bytes.Equal(id, given.id) {
-			return identity.Errorf(identity.CodeInvalid, "client_id differs from the Basic credentials")
-		}
-	case len(posted) > 0:
-		given = clientCredentials{id: form.PeekBytes(formClientID), secret: posted}
-	default:
-		return unknownClient("the request has no client credentials")
-	}
-	if !c.proves(given, kinds) {
-		return unknownClient("the client is unknown, or its secret is wrong or expired")
-	}
-	return nil
-}
-
-// identifyRunner finds the agent that wants a session of its own, by HTTP Basic.
-func (c *call) identifyRunner() error {
-	_, rest := authorization(c.ctx)
-	given, err := c.basicCredentials(rest)
-	if err != nil {
-		return err
-	}
-	if !c.proves(given, clientAgent) {
-		return unknownClient("the agent is unknown, or its secret is wrong or expired")
-	}
-	return nil
-}
-
-// proves looks the client up and, where the secret is one of its own, makes it the caller.
-func (c *call) proves(given clientCredentials, kinds clientKind) bool {
-	c.consulted = true
-	hash := identity.HashSecret(textOf(given.secret))
-	if kinds&clientAgent != 0 {
-		if agent, ok := c.view.Agent(textOf(given.id)); ok {
-			if match := identity.MatchSecret(agent.Credentials, hash, c.now); match != nil {
-				c.caller = caller{agent: agent, credential: match.ID}
-				return true
-			}
-		}
-	}
-	if kinds&clientApplication != 0 {
-		if application, ok := c.view.Application(textOf(given.id)); ok {
-			if match := identity.MatchSecret(application.Credentials, hash, c.now); match != nil {
-				c.caller = caller{application: application, credential: match.ID}
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func unknownClient(format string, args ...any) error {
-	return identity.Errorf(identity.CodeUnauthenticated, format, args...).
-		WithHint("use client_secret_basic or client_secret_post with an unexpired secret")
 }
 
 // challenge is the WWW-Authenticate of a 401.

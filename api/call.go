@@ -16,11 +16,13 @@ import (
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/proofs"
 )
 
 // call is one request on its way through the surface. Calls are pooled: nothing of one may be kept when its
 // handler has returned, and a handler copies into the response what it wants to answer.
 type call struct {
+	api    *API
 	ctx    *fasthttp.RequestCtx
 	route  *Route
 	id     []byte           // request id, in scratch
@@ -32,6 +34,7 @@ type call struct {
 	source netip.Addr
 
 	identify  func(*call) error // finds the caller in the view
+	assertion *proofs.Assertion // that the caller has proved itself with, not used up yet
 	consulted bool              // a credential was looked up: refusals from here on may rest on the state
 	settled   bool              // the log or the leader decided: no lease of this node's is needed
 
@@ -71,11 +74,12 @@ func (p *callPool) put(c *call) {
 	p.pool.Put(c)
 }
 
-// caller is who asks. Exactly one of the three is set on an authenticated request.
+// caller is who asks. Exactly one of the four is set on an authenticated request.
 type caller struct {
 	token       *identity.APIToken
 	agent       *identity.Agent
 	application *identity.Application
+	user        *user
 	credential  string // crd_… that an agent or application proved itself with; an API token's own tok_…
 }
 
@@ -88,6 +92,8 @@ func (c *caller) id() string {
 		return c.agent.Name
 	case c.application != nil:
 		return c.application.Name
+	case c.user != nil:
+		return c.user.Principal
 	}
 	return ""
 }

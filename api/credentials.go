@@ -1,6 +1,8 @@
 package api
 
 import (
+	"encoding/json"
+
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
@@ -17,7 +19,9 @@ const (
 )
 
 func showCredential(c *identity.Credential) wire.Credential {
-	return wire.Credential{ID: c.ID, Kind: c.Kind, CreatedAt: c.Created, ExpiresAt: c.Expires}
+	return wire.Credential{
+		ID: c.ID, Kind: c.Kind, JWKS: rawKeys(c.Keys), JWKSURI: c.KeysURI, CreatedAt: c.Created, ExpiresAt: c.Expires,
+	}
 }
 
 func showCredentials(credentials []identity.Credential) []wire.Credential {
@@ -30,7 +34,8 @@ func showCredentials(credentials []identity.Credential) []wire.Credential {
 
 func showNewCredential(owner string, c *identity.Credential, secret string) *wire.NewCredential {
 	return &wire.NewCredential{
-		ID: c.ID, Kind: c.Kind, ClientID: owner, Secret: shown(secret, c.Hash), CreatedAt: c.Created, ExpiresAt: c.Expires,
+		ID: c.ID, Kind: c.Kind, ClientID: owner, Secret: shown(secret, c.Hash), JWKS: rawKeys(c.Keys), JWKSURI: c.KeysURI,
+		CreatedAt: c.Created, ExpiresAt: c.Expires,
 	}
 }
 
@@ -41,6 +46,31 @@ func (c *call) newCredential(expires identity.Instant) (identity.Credential, str
 	return identity.Credential{
 		ID: c.newID(identity.PrefixCredential), Kind: identity.CredentialSecret, Hash: hash[:], Created: c.now, Expires: expires,
 	}, secret
+}
+
+// requested makes the credential that a request asks for. One of keys has no secret.
+func (c *call) requested(r *wire.CredentialRequest) (credential identity.Credential, secret string, err error) {
+	if len(r.JWKS) == 0 && r.JWKSURI == "" {
+		credential, secret = c.newCredential(r.ExpiresAt)
+		return credential, secret, nil
+	}
+	keys, err := publicKeys("/jwks", r.JWKS)
+	if err != nil {
+		return credential, "", err
+	}
+	credential = identity.Credential{
+		ID: c.newID(identity.PrefixCredential), Kind: identity.CredentialKeys, Keys: keys, KeysURI: r.JWKSURI,
+		Created: c.now, Expires: r.ExpiresAt,
+	}
+	return credential, "", credential.Validate()
+}
+
+// rawKeys shows a set of keys that was stored.
+func rawKeys(text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
 }
 
 // wantCredential reads ?credentials=secret and, where it is there, adds a credential.
@@ -93,7 +123,10 @@ func (o credentialOwner) add(a *API, c *call) error {
 	if !request.ExpiresAt.IsZero() && request.ExpiresAt <= c.now {
 		return invalidField("/expires_at", "lies in the past")
 	}
-	credential, secret := c.newCredential(request.ExpiresAt)
+	credential, secret, err := c.requested(&request)
+	if err != nil {
+		return err
+	}
 	added, _, err := proposed[*identity.Credential](a, c, fsm.AddCredential{Owner: owner, Credential: credential})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ func decode(data []byte, into any) error {
 var (
 	scopesType = reflect.TypeFor[identity.Scopes]()
 	textType   = reflect.TypeFor[encoding.TextUnmarshaler]()
+	rawType    = reflect.TypeFor[json.RawMessage]()
 )
 
 // maxElements bounds the arrays of a body. The body itself is bounded already; this keeps hopeless ones cheap.
@@ -51,6 +52,14 @@ func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
 		}
 		v.SetString(string(scopes))
 		return nil
+	case t == rawType: // an object that another format defines; its bytes are the request's
+		if r.next() != '{' {
+			return r.wrong("an object")
+		}
+		start := r.pos
+		_, err := r.any()
+		v.SetBytes(r.data[start:r.pos:r.pos])
+		return err
 	case reflect.PointerTo(t).Implements(textType):
 		text, err := r.str()
 		if err != nil {

@@ -79,7 +79,8 @@ func restsOnState(code identity.Code) bool {
 	case identity.CodeInvalid, identity.CodeValidation, identity.CodeTooLarge, identity.CodeHeadersTooLarge,
 		identity.CodeMethodNotAllowed, identity.CodeUnsupportedMedia, // the request's own fault
 		identity.CodeRateLimited, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeNoLeader, identity.CodeNotLeader,
-		identity.CodeNotFresh, identity.CodeOutcomeUnknown, identity.CodeInternal: // to be tried again anyway
+		identity.CodeProofInvalid, identity.CodeProofNonce,
+		identity.CodeNotFresh, identity.CodeOutcomeUnknown, identity.CodeKeysUnavailable, identity.CodeInternal: // to be tried again anyway
 		return false
 	}
 	return true

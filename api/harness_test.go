@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/outbound"
 	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/proofs"
 	"github.com/deputy-id/deputy/revocation"
 	"github.com/deputy-id/deputy/tokens"
 )
@@ -279,8 +282,18 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	require.NoError(t, err)
 	n.cluster = &stubCluster{n: n, servers: []Server{{ID: "n1", Suffrage: "voter", Leader: true, Alive: true, Applied: 1}}}
 	n.denials = &stubDenials{n: n}
+	remote, err := outbound.New(outbound.Options{
+		AllowPrivate:   []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		AllowPlaintext: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	})
+	require.NoError(t, err)
+	t.Cleanup(remote.Close)
+	remoteKeys, err := outbound.NewKeySource(outbound.KeySourceOptions[*proofs.Keys]{
+		Client: remote, Parse: proofs.ParsePublishedKeys, Logger: slog.New(slog.DiscardHandler), Clock: g.time,
+	})
+	require.NoError(t, err)
 	o := Options{
-		NodeID: n.name(), Proposer: n, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
+		NodeID: n.name(), Proposer: n, RemoteKeys: remoteKeys, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
 		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}

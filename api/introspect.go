@@ -26,6 +26,11 @@ func (a *API) presented(c *call, identify func(*call) error) (*tokens.Claims, er
 	if len(token) == 0 {
 		return nil, identity.Errorf(identity.CodeInvalid, "the parameter token is missing")
 	}
+	return a.judge(token)
+}
+
+// judge returns the claims of a token, or nil where it is not good.
+func (a *API) judge(token []byte) (*tokens.Claims, error) {
 	claims, err := a.Verifier.Verify(token)
 	if err == nil {
 		return claims, nil
@@ -44,23 +49,30 @@ func (a *API) introspect(c *call) error {
 	if err != nil {
 		return err
 	}
-	if claims != nil && !claims.HasAudience(c.caller.application.Audience) {
-		claims = nil
-	}
-	active := 0
-	b := append(c.buf[:0], inactive...)
-	if claims != nil {
-		active = 1
-		b = appendIntrospection(b[:0], claims)
-	}
-	c.buf = b
+	var active bool
+	c.buf, active = c.appendAnswer(c.buf[:0], claims)
 	if err := a.fresh(c); err != nil {
 		return err
 	}
-	a.metrics.introspected[active].Inc()
+	a.metrics.introspected[bit(active)].Inc()
 	noStore(&c.ctx.Response, fasthttp.StatusOK)
-	c.ctx.Response.SetBody(b)
+	c.ctx.Response.SetBody(c.buf)
 	return nil
+}
+
+// appendAnswer appends what the calling application hears of a token, whose claims are nil where it is not good.
+func (c *call) appendAnswer(b []byte, claims *tokens.Claims) (_ []byte, active bool) {
+	if claims == nil || !claims.HasAudience(c.caller.application.Audience) {
+		return append(b, inactive...), false
+	}
+	return appendIntrospection(b, claims), true
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func appendIntrospection(b []byte, t *tokens.Claims) []byte {
@@ -68,7 +80,9 @@ func appendIntrospection(b []byte, t *tokens.Claims) []byte {
 	b = appendJSONString(b, t.Scopes)
 	b = append(b, `,"client_id":`...)
 	b = appendJSONString(b, t.ClientID)
-	b = append(b, `,"token_type":"Bearer","exp":`...)
+	b = append(b, `,"token_type":"`...)
+	b = append(b, tokenType(t.Confirmation)...)
+	b = append(b, `","exp":`...)
 	b = strconv.AppendInt(b, t.Expires, 10)
 	b = append(b, `,"iat":`...)
 	b = strconv.AppendInt(b, t.IssuedAt, 10)
@@ -103,7 +117,20 @@ func appendIntrospection(b []byte, t *tokens.Claims) []byte {
 	}
 	b = append(b, `,"agent_type":`...)
 	b = appendJSONString(b, t.AgentType)
+	if t.Confirmation != "" {
+		b = append(b, `,"cnf":{"jkt":`...)
+		b = appendJSONString(b, t.Confirmation)
+		b = append(b, '}')
+	}
 	return append(b, '}')
+}
+
+// tokenType says how a token is to be used: by whoever bears it, or with proofs of a key (RFC 9449 section 5).
+func tokenType(confirmation string) string {
+	if confirmation == "" {
+		return "Bearer"
+	}
+	return "DPoP"
 }
 
 // revokeToken is POST /oauth2/revoke: an agent ends a session of its own, an application one that came to it.

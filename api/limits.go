@@ -132,6 +132,8 @@ func (l *limiter) key(c *call) uint64 {
 		_ = h.WriteByte('a')
 	case c.caller.application != nil:
 		_ = h.WriteByte('p')
+	case c.caller.user != nil:
+		_ = h.WriteByte('u')
 	default:
 		_ = h.WriteByte('i')
 		address := c.source.As16()

@@ -128,6 +128,9 @@ func (a *API) createSession(c *call) error {
 	c.request.Agent, c.request.Credential = c.lent.Agent, c.caller.credential
 	c.request.Requested, c.request.Audience = s.scopes, s.audience
 	c.request.TriggerReason, c.request.MaxSeconds = s.reason, s.seconds
+	if err := a.confirm(c); err != nil {
+		return err
+	}
 	if s.principal != "" {
 		if answered, err := a.findDelegation(c, &s, refusal); answered || err != nil {
 			return err
@@ -287,7 +290,7 @@ func (a *API) lend(c *call, request *wire.DelegationRequest) (id string, refused
 
 	sub := a.calls.get()
 	defer a.calls.put(sub)
-	sub.ctx, sub.route, sub.id = &inner, &lendRoute, c.id
+	sub.api, sub.ctx, sub.route, sub.id = a, &inner, &lendRoute, c.id
 	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
 	sub.caller, sub.identify, sub.source = c.caller, c.identify, c.source
 	if err := a.write(sub, (*API).createDelegation); err != nil {
@@ -326,7 +329,9 @@ func (a *API) answerSession(c *call, s *sessionRequest) error {
 		return err
 	}
 	issued, expires := session.Issued.Unix(), session.Expires.Unix()
-	b = append(b, `","token_type":"Bearer","expires_at":"`...)
+	b = append(b, `","token_type":"`...)
+	b = append(b, tokenType(session.Confirmation)...)
+	b = append(b, `","expires_at":"`...)
 	b = identity.Instant(expires*1000).Time().AppendFormat(b, instantLayout)
 	b = append(b, `","expires_in":`...)
 	b = strconv.AppendInt(b, expires-issued, 10)

@@ -20,6 +20,14 @@ var (
 	formClientID      = []byte("client_id")
 	formClientSecret  = []byte("client_secret")
 	formToken         = []byte("token")
+	formAssertion     = []byte("client_assertion")
+	formAssertionType = []byte("client_assertion_type")
+	formSubjectToken  = []byte("subject_token")
+	formSubjectType   = []byte("subject_token_type")
+	formActorToken    = []byte("actor_token")
+	formActorType     = []byte("actor_token_type")
+	formRequestedType = []byte("requested_token_type")
+	formNonce         = []byte("nonce")
 )
 
 // maxFormFields bounds a form: the check for repeats compares each field with the ones before it.

@@ -44,6 +44,7 @@ func describe(routes []Route, version string) ([]byte, error) {
 			"securitySchemes": object{
 				"token":  object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "SSWS <API token>"},
 				"bearer": object{"type": "http", "scheme": "bearer", "description": "the same API token as a bearer"},
+				"user":   object{"type": "http", "scheme": "bearer", "description": "an ID token of a trusted issuer"},
 				"client": object{"type": "http", "scheme": "basic", "description": "client_id and client_secret of an agent or application (RFC 6749 section 2.3.1)"},
 			},
 		},
@@ -159,6 +160,9 @@ func binaryBody() object {
 }
 
 func security(r *Route) []object {
+	if r.User {
+		return []object{{"user": []string{}}}
+	}
 	switch r.Kind {
 	case KindPublic:
 		return []object{}
@@ -179,7 +183,8 @@ var enums = map[reflect.Type][]string{
 	reflect.TypeFor[identity.Status]():           words(identity.StatusActive, identity.StatusSuspended, identity.StatusDeactivated),
 	reflect.TypeFor[identity.DelegationStatus](): words(identity.DelegationActive, identity.DelegationWithdrawn),
 	reflect.TypeFor[identity.Verification]():     words(identity.VerifyOnline, identity.VerifyOffline),
-	reflect.TypeFor[identity.CredentialKind]():   words(identity.CredentialSecret),
+	reflect.TypeFor[identity.CredentialKind]():   words(identity.CredentialSecret, identity.CredentialKeys),
+	reflect.TypeFor[identity.PrincipalClaim]():   words(identity.ClaimEmail, identity.ClaimSubject),
 	reflect.TypeFor[identity.Role]():             words(identity.Roles()...),
 }
 
@@ -195,6 +200,8 @@ func (s *schemas) of(t reflect.Type) object {
 	switch t {
 	case scopesType:
 		return object{"type": "array", "items": object{"type": "string", "maxLength": identity.MaxScopeLength}, "maxItems": identity.MaxScopes}
+	case rawType:
+		return object{"type": "object"}
 	case reflect.TypeFor[identity.Instant]():
 		return object{"type": "string", "format": "date-time"}
 	}

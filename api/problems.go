@@ -62,6 +62,11 @@ var verdicts = map[identity.Code]verdict{
 	identity.CodeApprovalRequired:       {403, "A human has to approve this", "access_denied"},
 	identity.CodeRevoked:                {403, "It was revoked", "invalid_grant"},
 
+	identity.CodeProofInvalid:    {400, "The DPoP proof is not good", "invalid_dpop_proof"},
+	identity.CodeProofNonce:      {400, "The DPoP proof needs a nonce of this node", "use_dpop_nonce"},
+	identity.CodeSubjectInvalid:  {400, "The subject or actor token is not good", "invalid_request"},
+	identity.CodeKeysUnavailable: {503, "Keys that are published elsewhere can't be had right now", "temporarily_unavailable"},
+
 	identity.CodeJoinTokenInvalid: {403, "The join token is not valid", "access_denied"},
 	identity.CodeJoinTokenExpired: {403, "The join token has expired", "access_denied"},
 	identity.CodeJoinTokenUsed:    {403, "The join token was used", "access_denied"},
@@ -154,14 +159,14 @@ func oauthText(text string) string {
 }
 
 // retained are headers that an error answer keeps of what the handler had already set.
-type retained struct{ index, challenge, allow, limit, remaining, reset, retry string }
+type retained struct{ index, challenge, allow, limit, remaining, reset, retry, nonce string }
 
 func retainHeaders(r *fasthttp.Response) retained {
 	get := func(name string) string { return string(r.Header.Peek(name)) }
 	return retained{
 		index: get(wire.HeaderIndex), challenge: get(fasthttp.HeaderWWWAuthenticate), allow: get(fasthttp.HeaderAllow),
 		limit: get(wire.HeaderRateLimit), remaining: get(wire.HeaderRateRemaining), reset: get(wire.HeaderRateReset),
-		retry: get(fasthttp.HeaderRetryAfter),
+		retry: get(fasthttp.HeaderRetryAfter), nonce: get(wire.HeaderDPoPNonce),
 	}
 }
 
@@ -178,6 +183,7 @@ func (k retained) restore(r *fasthttp.Response) {
 	set(wire.HeaderRateRemaining, k.remaining)
 	set(wire.HeaderRateReset, k.reset)
 	set(fasthttp.HeaderRetryAfter, k.retry)
+	set(wire.HeaderDPoPNonce, k.nonce)
 }
 
 // Errors that several handlers share.

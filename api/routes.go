@@ -48,6 +48,8 @@ type Route struct {
 	Status int
 	// Produces is the response's media type where it isn't JSON.
 	Produces string
+	// User says that the caller is a user, known by an ID token, and not the holder of an API token.
+	User bool
 	// Once says that a write is not repeated where its outcome is unknown.
 	Once bool
 	// Kept says that where no majority can be had, the answer may be 202: the stop is kept.
@@ -132,7 +134,7 @@ func Routes() []Route {
 	var table []Route
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
-		sessionRoutes(), revocationRoutes(), clusterRoutes(),
+		sessionRoutes(), revocationRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
 	} {
 		table = append(table, part...)
 	}
@@ -148,6 +150,10 @@ func oauthRoutes() []Route {
 		{
 			Method: "POST", Path: "/oauth2/introspect", Name: "introspect", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Response: wire.Introspection{}, Status: 200,
 			Summary: "Ask whether a token is good for the calling application (RFC 7662)", handler: (*API).introspect,
+		},
+		{
+			Method: "POST", Path: "/oauth2/introspect/batch", Name: "introspectBatch", Kind: KindOAuth, Request: wire.IntrospectionBatch{}, Response: wire.IntrospectionResults{}, Status: 200,
+			Summary: "Ask of up to 100 tokens at once, by HTTP Basic", handler: (*API).introspectBatch,
 		},
 		{
 			Method: "POST", Path: "/oauth2/revoke", Name: "revokeToken", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Status: 200,

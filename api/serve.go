@@ -27,7 +27,7 @@ func (a *API) serve(route *Route) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		started := time.Now()
 		c := a.calls.get()
-		c.ctx, c.route = ctx, route
+		c.api, c.ctx, c.route = a, ctx, route
 		c.origin, _ = ctx.UserValue(forwardedKey).(*envelope)
 		a.look(c)
 		c.setID(c.now)
@@ -189,7 +189,7 @@ func (a *API) refuseUnparsed(ctx *fasthttp.RequestCtx, err error) {
 		refusal = identity.Errorf(identity.CodeInvalid, "the request took too long to arrive")
 	}
 	c := a.calls.get()
-	c.ctx, c.route, c.now = ctx, &routeUnparsed, a.now()
+	c.api, c.ctx, c.route, c.now = a, ctx, &routeUnparsed, a.now()
 	c.setID(c.now)
 	a.fail(c, refusal)
 	a.metrics.of(c.route).served(ctx.Response.StatusCode(), 0)

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,7 +11,10 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-const grantClientCredentials = "client_credentials"
+const (
+	tokenPath              = "/oauth2/token"
+	grantClientCredentials = "client_credentials"
+)
 
 // token is POST /oauth2/token. It reads one View, writes nothing, and checks as the last thing that this node
 // may speak.
@@ -24,10 +26,14 @@ func (a *API) token(c *call) error {
 		return err
 	}
 	form := c.ctx.PostArgs()
+	exchanges := false
 	switch grant := form.PeekBytes(formGrantType); string(grant) {
 	case grantClientCredentials:
+	case grantExchange:
+		exchanges = true
 	case "":
-		return identity.Errorf(identity.CodeInvalid, "the parameter grant_type is missing").WithHint("send grant_type=client_credentials")
+		return identity.Errorf(identity.CodeInvalid, "the parameter grant_type is missing").
+			WithHint("send grant_type=%s or %s", grantClientCredentials, grantExchange)
 	default:
 		return &oauthRefusal{identity.Errorf(identity.CodeInvalid, "the grant type %.64q is not supported", grant).
 			WithHint("the metadata lists those that are"), "unsupported_grant_type"}
@@ -36,13 +42,8 @@ func (a *API) token(c *call) error {
 	if err != nil {
 		return &oauthRefusal{identity.Errorf(identity.CodeInvalid, "the parameter scope %v", err), "invalid_scope"}
 	}
-	for name, value := range form.All() {
-		if (bytes.Equal(name, formAudience) || bytes.Equal(name, formResource)) && len(value) > 0 {
-			if len(c.audience) >= identity.MaxApplications {
-				return identity.Errorf(identity.CodeInvalid, "more than %d audiences were asked for", identity.MaxApplications)
-			}
-			c.audience = append(c.audience, string(value))
-		}
+	if err := c.readAudience(); err != nil {
+		return err
 	}
 	seconds, err := c.formSeconds(formMaxDuration)
 	if err != nil {
@@ -54,6 +55,14 @@ func (a *API) token(c *call) error {
 	if len(c.request.TriggerReason) > identity.MaxReasonLength {
 		return invalidParameter("trigger_reason", "has %d bytes; at most %d are allowed", len(c.request.TriggerReason), identity.MaxReasonLength)
 	}
+	if err := a.confirm(c); err != nil {
+		return err
+	}
+	if exchanges {
+		if err := a.exchange(c); err != nil {
+			return err
+		}
+	}
 	if err := a.decide(c); err != nil {
 		return err
 	}
@@ -62,12 +71,17 @@ func (a *API) token(c *call) error {
 		return err
 	}
 	session := c.grant.Session()
-	b = append(b, `","token_type":"Bearer","expires_in":`...)
+	b = append(b, `","token_type":"`...)
+	b = append(b, tokenType(session.Confirmation)...)
+	b = append(b, `","expires_in":`...)
 	b = strconv.AppendInt(b, session.Expires.Unix()-session.Issued.Unix(), 10)
 	b = append(b, `,"scope":`...)
 	b = appendJSONString(b, session.Scopes)
 	b = append(b, `,"session_id":`...)
 	b = appendJSONString(b, session.ID)
+	if exchanges {
+		b = append(b, `,"issued_token_type":"`+typeAccessToken+`"`...)
+	}
 	c.buf = append(b, '}')
 	return a.answerMint(c, fasthttp.StatusOK)
 }

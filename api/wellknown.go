@@ -6,6 +6,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/proofs"
 	"github.com/deputy-id/deputy/tokens"
 )
 
@@ -41,7 +42,8 @@ func (a *API) metadata(c *call) error {
 			return err
 		}
 	}
-	methods := []string{"client_secret_basic", "client_secret_post"}
+	methods := []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}
+	algorithms := words(proofs.Algorithms()...)
 	c.ctx.Response.SetStatusCode(fasthttp.StatusOK)
 	c.ctx.Response.Header.SetContentType(contentTypeJSON)
 	c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "public, max-age=300")
@@ -52,10 +54,15 @@ func (a *API) metadata(c *call) error {
 		IntrospectionEndpoint:            issuer + "/oauth2/introspect",
 		RevocationEndpoint:               issuer + "/oauth2/revoke",
 		ResponseTypesSupported:           []string{},
-		GrantTypesSupported:              []string{grantClientCredentials},
+		GrantTypesSupported:              []string{grantClientCredentials, grantExchange},
 		TokenEndpointAuthMethods:         methods,
 		IntrospectionEndpointAuthMethods: methods,
 		RevocationEndpointAuthMethods:    methods,
+
+		TokenEndpointAuthAlgorithms:         algorithms,
+		IntrospectionEndpointAuthAlgorithms: algorithms,
+		RevocationEndpointAuthAlgorithms:    algorithms,
+		DPoPAlgorithms:                      algorithms,
 	}))
 	return nil
 }

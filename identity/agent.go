@@ -30,8 +30,8 @@ type Agent struct {
 	Groups      []string          `codec:"g,omitempty"` // sorted
 	Labels      map[string]string `codec:"l,omitempty"`
 	Created     Instant           `codec:"ct"`
-	Updated           Instant           `codec:"ut"`
-	Revision          uint64            `codec:"r"` // log index of the last change
+	Updated     Instant           `codec:"ut"`
+	Revision    uint64            `codec:"r"` // log index of the last change
 }
 
 // Handle is the agent's handle at its current generation.

@@ -53,6 +53,11 @@ const (
 	CodeApprovalRequired       Code = "approval-required"
 	CodeRevoked                Code = "revoked" // one of the handles is in the revocation set
 
+	CodeProofInvalid    Code = "invalid-dpop-proof" // the DPoP proof is not good, or not for this token
+	CodeProofNonce      Code = "use-dpop-nonce"     // the DPoP proof must have the nonce that comes with this answer
+	CodeSubjectInvalid  Code = "invalid-subject"    // a token shown as proof of somebody else is not good
+	CodeKeysUnavailable Code = "keys-unavailable"   // public keys that are published elsewhere can't be had right now
+
 	CodeJoinTokenInvalid Code = "join-token-invalid"
 	CodeJoinTokenExpired Code = "join-token-expired"
 	CodeJoinTokenUsed    Code = "join-token-used"

@@ -41,6 +41,16 @@ type Config struct {
 	Log     LogConfig     `yaml:"log"`
 	Limits  LimitsConfig  `yaml:"limits"`
 	Disk    DiskConfig    `yaml:"disk"`
+
+	Outbound OutboundConfig `yaml:"outbound"`
+}
+
+// OutboundConfig says which addresses this node may speak to of those that are typed into it: where clients and issuers
+// publish their keys, and webhooks. Addresses of the public internet it may, by https; all others are listed here.
+type OutboundConfig struct {
+	Allow     []netip.Prefix `yaml:"allow"`      // private networks, such as 10.1.0.0/16
+	AllowHTTP []netip.Prefix `yaml:"allow_http"` // addresses that may be spoken to in the clear; keys that come so are anybody's
+	CAFile    string         `yaml:"ca_file"`    // PEM of authorities that vouch for servers, beside the system's
 }
 
 // PublicConfig is the listener for everybody.

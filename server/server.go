@@ -26,7 +26,9 @@ import (
 	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/outbound"
 	"github.com/deputy-id/deputy/policy"
+	"github.com/deputy-id/deputy/proofs"
 	"github.com/deputy-id/deputy/revocation"
 	"github.com/deputy-id/deputy/tokens"
 )
@@ -76,6 +78,9 @@ type Server struct {
 	pending  *pendingStops
 	disk     *diskReserve
 	api      *api.API
+
+	outbound   *outbound.Client
+	remoteKeys *outbound.KeySource[*proofs.Keys]
 
 	gossip   gossipKeys
 	rekeying gossipRotation
@@ -236,10 +241,13 @@ func (s *Server) wire(o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.openOutbound(); err != nil {
+		return err
+	}
 	s.api, err = api.New(api.Options{
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
 		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Keys: s.keys.Keyring,
-		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, Clock: s.clock,
+		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Clock: s.clock,
 		Logger: s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,
 		Limits: api.Limits{
@@ -304,6 +312,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.keepGossipKeys(s.background) })
 	s.running.Go(func() error { return s.yieldLeadership(s.background) })
 	s.running.Go(func() error { return s.disk.run(s.background) })
+	s.running.Go(func() error { return s.remoteKeys.Run(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
 	if err := s.settle(ctx); err != nil {
 		return err

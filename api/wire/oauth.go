@@ -6,34 +6,49 @@ type OAuthError struct {
 	Description string `json:"error_description,omitempty"`
 }
 
-// TokenRequest is the form of POST /oauth2/token. The caller authenticates with client_secret_basic or
-// with the two client fields, never with both.
+// TokenRequest is the form of POST /oauth2/token. The caller authenticates with client_secret_basic, with the fields
+// of client_secret_post or with those of private_key_jwt, never with two of them.
 type TokenRequest struct {
-	GrantType     string `json:"grant_type" doc:"client_credentials"`
+	GrantType     string `json:"grant_type" doc:"client_credentials, or urn:ietf:params:oauth:grant-type:token-exchange (RFC 8693)"`
 	Scope         string `json:"scope,omitempty" doc:"separated by spaces; absent: the agent's default scopes"`
 	Audience      string `json:"audience,omitempty" doc:"application id or audience URI"`
 	Resource      string `json:"resource,omitempty" doc:"audience URI (RFC 8707)"`
 	TriggerReason string `json:"trigger_reason,omitempty"`
 	MaxDuration   int64  `json:"max_duration_seconds,omitempty"`
-	ClientID      string `json:"client_id,omitempty" doc:"client_secret_post"`
-	ClientSecret  string `json:"client_secret,omitempty" doc:"client_secret_post"`
+	ClientFields
+
+	SubjectToken       string `json:"subject_token,omitempty" doc:"of an exchange: a user's ID token of a trusted issuer, a delegation's id, or the token of a parent session"`
+	SubjectTokenType   string `json:"subject_token_type,omitempty" doc:"urn:ietf:params:oauth:token-type: id_token, access_token or jwt; urn:deputy:params:oauth:token-type:delegation"`
+	ActorToken         string `json:"actor_token,omitempty" doc:"a token of the client's own; it acts in any case"`
+	ActorTokenType     string `json:"actor_token_type,omitempty" doc:"urn:ietf:params:oauth:token-type: access_token or jwt"`
+	RequestedTokenType string `json:"requested_token_type,omitempty" doc:"urn:ietf:params:oauth:token-type: access_token, the default, or jwt"`
+	Nonce              string `json:"nonce,omitempty" doc:"of an ID token: what its nonce must be; absent: not looked at"`
+}
+
+// ClientFields are those by which a client may authenticate in a form.
+type ClientFields struct {
+	ClientID            string `json:"client_id,omitempty"`
+	ClientSecret        string `json:"client_secret,omitempty" doc:"client_secret_post"`
+	ClientAssertion     string `json:"client_assertion,omitempty" doc:"private_key_jwt (RFC 7523 section 2.2)"`
+	ClientAssertionType string `json:"client_assertion_type,omitempty" doc:"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"`
 }
 
 // Token is the answer of POST /oauth2/token.
 type Token struct {
 	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
+	TokenType   string `json:"token_type" doc:"Bearer, or DPoP where the token is bound to a key"`
 	ExpiresIn   int64  `json:"expires_in" doc:"seconds"`
 	Scope       string `json:"scope" doc:"granted scopes, separated by spaces"`
 	SessionID   string `json:"session_id"`
+
+	IssuedTokenType string `json:"issued_token_type,omitempty" doc:"of an exchange: urn:ietf:params:oauth:token-type:access_token"`
 }
 
 // TokenForm is the form of POST /oauth2/introspect and POST /oauth2/revoke.
 type TokenForm struct {
 	Token         string `json:"token"`
 	TokenTypeHint string `json:"token_type_hint,omitempty"`
-	ClientID      string `json:"client_id,omitempty" doc:"client_secret_post"`
-	ClientSecret  string `json:"client_secret,omitempty" doc:"client_secret_post"`
+	ClientFields
 }
 
 // Introspection is the answer of POST /oauth2/introspect (RFC 7662). A token that is not good for the caller
@@ -52,6 +67,26 @@ type Introspection struct {
 	SessionID string `json:"sid,omitempty"`
 	Actor     *Actor `json:"act,omitempty"`
 	AgentType string `json:"agent_type,omitempty"`
+
+	Confirmation *Confirmation `json:"cnf,omitempty" doc:"the key that the token is bound to; ask its holder for a proof (RFC 9449 section 7)"`
+}
+
+// Confirmation is the `cnf` claim (RFC 7800): the RFC 7638 thumbprint of the key that a token is bound to.
+type Confirmation struct {
+	Thumbprint string `json:"jkt"`
+}
+
+// MaxIntrospectionBatch bounds the tokens of one POST /oauth2/introspect/batch.
+const MaxIntrospectionBatch = 100
+
+// IntrospectionBatch is the body of POST /oauth2/introspect/batch.
+type IntrospectionBatch struct {
+	Tokens []string `json:"tokens" doc:"1 to 100"`
+}
+
+// IntrospectionResults are the answers, in the order of the tokens.
+type IntrospectionResults struct {
+	Results []Introspection `json:"results"`
 }
 
 // Actor is the `act` claim: the current actor outermost (RFC 8693 section 4.1).
@@ -72,6 +107,11 @@ type Metadata struct {
 	TokenEndpointAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
 	IntrospectionEndpointAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
 	RevocationEndpointAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+
+	TokenEndpointAuthAlgorithms         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionEndpointAuthAlgorithms []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevocationEndpointAuthAlgorithms    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	DPoPAlgorithms                      []string `json:"dpop_signing_alg_values_supported" doc:"RFC 9449 section 5.1"`
 }
 
 // JWKS is a JSON Web Key Set (RFC 7517) of Ed25519 public keys.

@@ -17,6 +17,8 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"    // on replicated writes: repeat safely
 	HeaderRateLimit      = "X-Rate-Limit-Limit" // requests a caller may burst
 	HeaderRateRemaining  = "X-Rate-Limit-Remaining"
+	HeaderDPoP           = "DPoP"               // proof that the client has the key which its token is bound to (RFC 9449)
+	HeaderDPoPNonce      = "DPoP-Nonce"         // on answers: what the next proof for this node has to hold
 	HeaderRateReset      = "X-Rate-Limit-Reset" // Unix seconds at which the whole burst is there again
 )
 
@@ -55,29 +57,6 @@ func (p *Problem) Code() identity.Code {
 		return ""
 	}
 	return identity.Code(p.Type[len(ProblemType):])
-}
-
-// Credential is a credential without its secret.
-type Credential struct {
-	ID        string                  `json:"id"`
-	Kind      identity.CredentialKind `json:"kind"`
-	CreatedAt identity.Instant        `json:"created_at"`
-	ExpiresAt identity.Instant        `json:"expires_at,omitempty" doc:"absent: never"`
-}
-
-// CredentialRequest asks for one more credential of an agent or an application.
-type CredentialRequest struct {
-	ExpiresAt identity.Instant `json:"expires_at,omitempty" doc:"absent: never"`
-}
-
-// NewCredential is a credential at its making: the only time its secret is shown.
-type NewCredential struct {
-	ID        string                  `json:"id"`
-	Kind      identity.CredentialKind `json:"kind"`
-	ClientID  string                  `json:"client_id" doc:"the agent's or application's id"`
-	Secret    string                  `json:"client_secret,omitempty" doc:"shown once; left out when an Idempotency-Key is replayed"`
-	CreatedAt identity.Instant        `json:"created_at"`
-	ExpiresAt identity.Instant        `json:"expires_at,omitempty" doc:"absent: never"`
 }
 
 // Deleted says what was removed.
