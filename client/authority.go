@@ -14,6 +14,8 @@ const (
 	sessionsPath    = "/api/v1/sessions"
 	revocationsPath = "/api/v1/revocations"
 	apiTokensPath   = "/api/v1/api-tokens"
+	issuersPath     = "/api/v1/trusted-issuers"
+	mePath          = "/api/v1/me/delegations"
 )
 
 // CreateDelegation lends an agent a slice of a principal's authority. The body is a *wire.DelegationRequest,
@@ -119,4 +121,39 @@ func (c *Client) APITokens(ctx context.Context, l List) (*Page[wire.APIToken], e
 // DeleteAPIToken ends an API token.
 func (c *Client) DeleteAPIToken(ctx context.Context, id string, options ...Option) (*wire.Deleted, error) {
 	return write[wire.Deleted](ctx, c, http.MethodDelete, at(apiTokensPath, id), nil, nil, options...)
+}
+
+// TrustIssuer takes an OpenID Connect issuer's word for who a user is. The body is a *wire.TrustedIssuerRequest, or a
+// json.RawMessage.
+func (c *Client) TrustIssuer(ctx context.Context, body any) (*wire.TrustedIssuer, error) {
+	return write[wire.TrustedIssuer](ctx, c, http.MethodPost, issuersPath, nil, body)
+}
+
+// TrustedIssuer reads one trusted issuer.
+func (c *Client) TrustedIssuer(ctx context.Context, id string) (*wire.TrustedIssuer, error) {
+	return get[wire.TrustedIssuer](ctx, c, at(issuersPath, id))
+}
+
+// TrustedIssuers lists trusted issuers.
+func (c *Client) TrustedIssuers(ctx context.Context, l List) (*Page[wire.TrustedIssuer], error) {
+	return page[wire.TrustedIssuer](ctx, c, issuersPath, l.query())
+}
+
+// DistrustIssuer takes an issuer's word no longer.
+func (c *Client) DistrustIssuer(ctx context.Context, id string) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(issuersPath, id), nil, nil)
+}
+
+// MyDelegations lists what the user has lent whose ID token is the client's token.
+func (c *Client) MyDelegations(ctx context.Context, active bool, l List) (*Page[wire.Delegation], error) {
+	query := l.query()
+	if active {
+		query.Set("active", "true")
+	}
+	return page[wire.Delegation](ctx, c, mePath, query)
+}
+
+// WithdrawMine takes the consent back of the user whose ID token is the client's token.
+func (c *Client) WithdrawMine(ctx context.Context, id, reason string, options ...Option) (*wire.Deleted, error) {
+	return write[wire.Deleted](ctx, c, http.MethodDelete, at(mePath, id), reasonQuery(reason), nil, options...)
 }

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -34,10 +35,11 @@ const (
 	maxAnswer      = 64 << 20               // a list of 1,000 agents with all they may hold is half of it
 )
 
-// Credentials are an agent's or an application's own: its id and a secret.
+// Credentials are an agent's or an application's own: its id and a secret, or a key whose public half is registered.
 type Credentials struct {
 	ID     string
 	Secret string
+	Key    *Key // for the OAuth endpoints only, in place of the secret
 }
 
 // Options say whom to speak to and as whom.
@@ -45,7 +47,7 @@ type Options struct {
 	// Addresses of nodes, as URLs or as host:port. A bare loopback address means http, any other https:
 	// a secret never crosses a network in clear text because a scheme was left out.
 	Addresses []string
-	// Token is an API token. It is not needed for calls that carry credentials of their own.
+	// Token is an API token; or a user's ID token, for what users do for themselves. It is not needed for calls that carry credentials of their own.
 	Token string
 	// UserAgent names the program in the nodes' logs; "deputy-client" where empty.
 	UserAgent string
@@ -62,6 +64,9 @@ type Client struct {
 	preferred atomic.Int64  // index of the address that answered last
 	index     atomic.Uint64 // newest log index that this client has seen
 	pause     func(context.Context, time.Duration) error
+
+	issuedBy atomic.Pointer[string]
+	nonces   sync.Map // address → the DPoP nonce that its node gave out last
 }
 
 // New makes a client. It opens no connection.

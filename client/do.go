@@ -29,6 +29,8 @@ type Request struct {
 	Form   url.Values // sent as a form instead of Body
 	// Credentials replace the API token, by HTTP Basic (RFC 6749 section 2.3.1).
 	Credentials *Credentials
+	// Bind sends a DPoP proof of the key along (RFC 9449): the token that is asked for is bound to it.
+	Bind *Key
 	// Write marks a replicated write: it gets an idempotency key, so that it can be repeated.
 	Write bool
 	// IdempotencyKey is the caller's own key for a write, to repeat it across processes.
@@ -61,6 +63,12 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 	if key == "" && r.Write {
 		key = rand.Text()
 	}
+	issuer := ""
+	if r.signs() {
+		if issuer, err = c.issuer(ctx); err != nil {
+			return nil, err
+		}
+	}
 	repeatable := r.Repeatable || key != "" || idempotent(r.Method)
 
 	failures := make([]Failure, len(c.addresses))
@@ -78,7 +86,7 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 		first := int(c.preferred.Load())
 		for i := range c.addresses {
 			n := (first + i) % len(c.addresses)
-			answer, err := c.attempt(ctx, c.addresses[n], r, body, contentType, key, out)
+			answer, err := c.prove(ctx, c.addresses[n], r, &sending{body, contentType, key, issuer}, out)
 			var no *Error
 			switch {
 			case err == nil:
@@ -117,7 +125,53 @@ func (c *Client) Do(ctx context.Context, r *Request, out any) (*Answer, error) {
 	return nil, unreachable
 }
 
-func (c *Client) attempt(ctx context.Context, address *url.URL, r *Request, body []byte, contentType, key string, out any) (*Answer, error) {
+// sending is what all attempts of a request have in common.
+type sending struct {
+	body             []byte
+	contentType, key string
+	issuer           string // where something has to be signed
+}
+
+// signs reports whether each attempt needs a signature of its own.
+func (r *Request) signs() bool {
+	return r.Bind != nil || r.Credentials != nil && r.Credentials.Key != nil
+}
+
+// prove is attempt, once more where the node wants its own nonce in the DPoP proof (RFC 9449 section 8).
+func (c *Client) prove(ctx context.Context, address *url.URL, r *Request, s *sending, out any) (*Answer, error) {
+	answer, err := c.attempt(ctx, address, r, s, out)
+	var no *Error
+	if r.Bind != nil && errors.As(err, &no) && (no.OAuth == "use_dpop_nonce" || no.Code == identity.CodeProofNonce) {
+		return c.attempt(ctx, address, r, s, out)
+	}
+	return answer, err
+}
+
+// bodyOf is the request's body, with a client assertion that was never used before where the credentials are a key.
+func (r *Request) bodyOf(s *sending) ([]byte, error) {
+	if r.Credentials == nil || r.Credentials.Key == nil {
+		return s.body, nil
+	}
+	if r.Form == nil {
+		return nil, identity.Errorf(identity.CodeInvalid, "%s takes a client's secret, not its key", r.Path).
+			WithHint("ask /oauth2/token with the key, or use a secret")
+	}
+	form := url.Values{
+		"client_assertion_type": {assertionType},
+		"client_assertion":      {r.Credentials.Key.assertion(r.Credentials.ID, s.issuer, time.Now())},
+	}
+	for name, values := range r.Form {
+		form[name] = values
+	}
+	return []byte(form.Encode()), nil
+}
+
+func (c *Client) attempt(ctx context.Context, address *url.URL, r *Request, s *sending, out any) (*Answer, error) {
+	body, err := r.bodyOf(s)
+	if err != nil {
+		return nil, &answerError{err}
+	}
+	contentType, key := s.contentType, s.key
 	target := address.String() + r.Path
 	if len(r.Query) > 0 {
 		target += "?" + r.Query.Encode()
@@ -136,12 +190,20 @@ func (c *Client) attempt(ctx context.Context, address *url.URL, r *Request, body
 		request.Header.Set(wire.HeaderIdempotencyKey, key)
 	}
 	c.sign(request, r.Credentials)
+	if r.Bind != nil {
+		nonce, _ := c.nonces.Load(address.String())
+		text, _ := nonce.(string)
+		request.Header.Set(wire.HeaderDPoP, r.Bind.Proof(r.Method, strings.TrimRight(s.issuer, "/")+r.Path, text, "", time.Now()))
+	}
 
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
+	if nonce := response.Header.Get(wire.HeaderDPoPNonce); nonce != "" {
+		c.nonces.Store(address.String(), nonce)
+	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
 		return nil, err
@@ -171,11 +233,20 @@ func (c *Client) sign(request *http.Request, who *Credentials) {
 		request.Header.Set(wire.HeaderIndex, strconv.FormatUint(index, 10))
 	}
 	switch {
+	case who != nil && who.Key != nil: // in the form
 	case who != nil:
 		request.SetBasicAuth(url.QueryEscape(who.ID), url.QueryEscape(who.Secret))
 	case c.token != "":
-		request.Header.Set("Authorization", "SSWS "+c.token)
+		request.Header.Set("Authorization", scheme(c.token)+" "+c.token)
 	}
+}
+
+// scheme tells an API token from an ID token, which is a JWT.
+func scheme(token string) string {
+	if strings.Count(token, ".") == 2 {
+		return "Bearer"
+	}
+	return "SSWS"
 }
 
 func (r *Request) encode() (body []byte, contentType string, err error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/identity"
 )
 
 // credentialOwner is whose credentials a group of commands is about: agents and applications have the same.
@@ -43,11 +44,13 @@ func (a *app) credentialCommand(o credentialOwner) *cobra.Command {
 
 func (a *app) credentialCreate(o credentialOwner) *cobra.Command {
 	var expiresIn time.Duration
+	var keys, keysURI string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
-		Short: "Make one more credential and show its secret, once",
+		Short: "Make one more credential: a secret, shown once, or public keys for private_key_jwt",
 		Example: "  deputy " + o.noun + " credential create " + o.example + " --expires-in 2160h\n" +
-			"  deputy " + o.noun + " credential create " + o.example + " -o json | jq -r .client_secret > secret",
+			"  deputy " + o.noun + " credential create " + o.example + " -o json | jq -r .client_secret > secret\n" +
+			"  deputy token key --new-file key.pem | deputy " + o.noun + " credential create " + o.example + " --jwks-file -",
 		Args:              exactly("the " + o.noun + "'s name"),
 		ValidArgsFunction: o.complete(a),
 		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
@@ -55,7 +58,11 @@ func (a *app) credentialCreate(o credentialOwner) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			credential, err := o.create(c, ctx, args[0], wire.CredentialRequest{ExpiresAt: expires})
+			request := wire.CredentialRequest{JWKSURI: keysURI, ExpiresAt: expires}
+			if request.JWKS, err = a.keysFile(keys); err != nil {
+				return err
+			}
+			credential, err := o.create(c, ctx, args[0], request)
 			if err != nil {
 				return err
 			}
@@ -63,6 +70,9 @@ func (a *app) credentialCreate(o credentialOwner) *cobra.Command {
 		}),
 	}
 	cmd.Flags().DurationVar(&expiresIn, "expires-in", 0, "end by itself after this long (default: never)")
+	cmd.Flags().StringVar(&keys, "jwks-file", "", "public keys in place of a secret: one JWK or a set, - for standard input")
+	cmd.Flags().StringVar(&keysURI, "jwks-uri", "", "where the holder publishes its public keys, in place of a secret")
+	cmd.MarkFlagsMutuallyExclusive("jwks-file", "jwks-uri")
 	return cmd
 }
 
@@ -122,6 +132,11 @@ func (s *sheet) newCredential(c *wire.NewCredential) {
 	s.field("New credential", c.ID)
 	s.field("Client id", c.ClientID)
 	s.field("Expires", s.when(c.ExpiresAt))
+	if c.Kind == identity.CredentialKeys {
+		s.field("Proved by", "private_key_jwt")
+		s.field("Keys at", c.JWKSURI)
+		return
+	}
 	if c.Secret == "" {
 		// The first answer was lost on the way and the node never tells a secret twice.
 		s.field("Client secret", "lost with a broken connection; revoke this credential and make another")

@@ -112,11 +112,27 @@ func (a *app) expiry(in time.Duration) (identity.Instant, error) {
 type holder struct {
 	id   string
 	file string
+	key  string
 }
 
 func (h *holder) flags(cmd *cobra.Command, whose string) {
 	cmd.Flags().StringVar(&h.id, "client-id", "", "id of the "+whose+" (default $"+envClientID+")")
 	cmd.Flags().StringVar(&h.file, "client-secret-file", "", "file with its secret, - for standard input (default $"+envClientSecret+")")
+	cmd.Flags().StringVar(&h.key, "client-key-file", "", "file with its private key in PEM, in place of a secret (private_key_jwt)")
+	cmd.MarkFlagsMutuallyExclusive("client-secret-file", "client-key-file")
+}
+
+// keyFile reads a private key.
+func (a *app) keyFile(path string) (*client.Key, error) {
+	text, err := a.readFile(path, maxSecretFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := client.ParseKey(text)
+	if err != nil {
+		return nil, usagef("%s: %v", path, err)
+	}
+	return key, nil
 }
 
 const maxSecretFile = 4096
@@ -133,8 +149,15 @@ func (h *holder) credentials(a *app) (client.Credentials, error) {
 		}
 		c.Secret = strings.TrimSpace(string(text))
 	}
-	if c.ID == "" || c.Secret == "" {
-		return c, usagef("a client's id and secret are needed: set %s and %s, or use --client-id and --client-secret-file", envClientID, envClientSecret)
+	if h.key != "" {
+		key, err := a.keyFile(h.key)
+		if err != nil {
+			return c, err
+		}
+		c.Key, c.Secret = key, ""
+	}
+	if c.ID == "" || c.Secret == "" && c.Key == nil {
+		return c, usagef("a client's id and secret are needed: set %s and %s, or use --client-id and --client-secret-file or --client-key-file", envClientID, envClientSecret)
 	}
 	return c, nil
 }

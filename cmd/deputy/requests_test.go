@@ -76,6 +76,15 @@ func TestCommandsSayWhatTheAPIUnderstands(t *testing.T) {
 			`{"principal_id":"u@x","agent_id":"a-1","scopes":["s"],"duration_seconds":14400,"reason":"r","max_hops":1}`,
 		},
 		{[]string{"delegation", "list", "--agent", "a", "--principal", "u", "--active"}, "GET /api/v1/delegations?active=true&agent=a&principal=u", ""},
+		{
+			[]string{"trusted-issuer", "add", "https://login.x", "--client-id", "web", "--principal-claim", "sub", "--max-age", "10m", "--jwks-uri", "https://login.x/keys"},
+			"POST /api/v1/trusted-issuers",
+			`{"issuer":"https://login.x","client_ids":["web"],"principal_claim":"sub","max_age_seconds":600,"jwks_uri":"https://login.x/keys"}`,
+		},
+		{[]string{"trusted-issuer", "list"}, "GET /api/v1/trusted-issuers", ""},
+		{[]string{"trusted-issuer", "get", "iss_1"}, "GET /api/v1/trusted-issuers/iss_1", ""},
+		{[]string{"trusted-issuer", "remove", "iss_1"}, "DELETE /api/v1/trusted-issuers/iss_1", ""},
+		{[]string{"agent", "credential", "create", "a-1", "--jwks-uri", "https://a/keys"}, "POST /api/v1/agents/a-1/credentials", `{"jwks_uri":"https://a/keys"}`},
 		{[]string{"delegation", "get", "dlg_1"}, "GET /api/v1/delegations/dlg_1", ""},
 		{[]string{"delegation", "withdraw", "dlg_1", "--reason", "r"}, "DELETE /api/v1/delegations/dlg_1?reason=r", ""},
 		{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,44 +17,7 @@ func (a *app) tokenCommand() *cobra.Command {
 		Use:     "token",
 		Aliases: []string{"tokens"},
 		Short:   "Tokens: mint, introspect, explain and revoke them",
-	}, a.tokenMint(), a.tokenIntrospect(), a.tokenExplain(), a.tokenRevoke())
-}
-
-func (a *app) tokenMint() *cobra.Command {
-	var h holder
-	var o client.TokenOptions
-	var lasts time.Duration
-	cmd := &cobra.Command{
-		Use:   "mint",
-		Short: "Get a token for an agent's own session, by its credentials",
-		Example: `  ` + envClientID + `=support-triage-agent ` + envClientSecret + `=… deputy token mint --scope zendesk.tickets.read
-  deputy token mint --client-id support-triage-agent --client-secret-file secret -o json`,
-		Args: exactly(),
-		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
-			agent, err := h.credentials(a)
-			if err != nil {
-				return err
-			}
-			o.MaxDurationSeconds = seconds(lasts)
-			token, err := c.MintToken(ctx, agent, o)
-			if err != nil {
-				return err
-			}
-			return a.show(token, func(s *sheet) {
-				s.field("Session", token.SessionID)
-				s.field("Scope", token.Scope)
-				s.field("Ends", "in "+secondsText(token.ExpiresIn))
-				s.field("Token", token.AccessToken)
-			})
-		}),
-	}
-	h.flags(cmd, "agent")
-	flags := cmd.Flags()
-	flags.StringArrayVar(&o.Scopes, "scope", nil, "a scope wanted (repeatable; default: all it may get)")
-	flags.StringArrayVar(&o.Audience, "audience", nil, "application or audience URI that will be called (repeatable)")
-	flags.StringVar(&o.TriggerReason, "reason", "", "what set the session off")
-	flags.DurationVar(&lasts, "duration", 0, "the longest it should last (default: the agent's maximum)")
-	return cmd
+	}, a.tokenMint(), a.tokenExchange(), a.tokenIntrospect(), a.tokenExplain(), a.tokenRevoke(), a.tokenKey())
 }
 
 func (a *app) tokenIntrospect() *cobra.Command {
