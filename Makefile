@@ -26,10 +26,13 @@ LONG_RACE    ?= 50
 SIM_SCHEDULES ?= 10000
 SIM_SEED      ?= $(shell date +%s)
 
+# Random chains for the properties of delegation.
+CHAINS ?= 100000
+
 # Packages whose promise is about several goroutines or several nodes at once.
 CONCURRENT := ./revocation/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
 
-.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults robustness sim mutants long clean help
+.PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults robustness sim chains mutants long clean help
 
 build: ## build ./bin/deputy
 	$(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/deputy
@@ -85,6 +88,9 @@ robustness: build ## partitions, pauses, loss, full disks against real nodes, as
 
 sim: ## SIM_SCHEDULES (10000) clusters in virtual time under faults from SIM_SEED on, and one line of figures
 	@cd internal/sim && DEPUTY_SIM_SCHEDULES=$(SIM_SCHEDULES) DEPUTY_SIM_SEED=$(SIM_SEED) $(GO) test -count=1 -timeout 12h -run TestPromisesHoldUnderFaults
+
+chains: ## CHAINS (100000) random chains of agents: no hop widens, what is revoked kills exactly its descendants
+	$(GO) test -count=1 -v -timeout 30m -run 'TestNoHopWidensAnything|TestRevokingAnAncestorKillsExactlyItsDescendants' ./policy ./tokens -rapid.checks=$(CHAINS)
 
 mutants: ## ten safety rules broken on purpose, each of which the tests must notice
 	@cd internal/mutants && DEPUTY_MUTANTS=1 $(GO) test -count=1 -timeout 2h -run TestEveryMutantIsCaught
