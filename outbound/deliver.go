@@ -39,6 +39,9 @@ func (c *Client) Deliver(ctx context.Context, t Target, d Delivery) error {
 	return c.Post(ctx, t.URL, http.Header{
 		"Content-Type":  {d.ContentType},
 		SignatureHeader: {Sign(d.ID, c.clock(), d.Body, t.Secrets...)},
+		// Not sent, but tells net/http that a kept connection which the other side has just closed is no reason to
+		// fail: the id makes repeating it harmless.
+		"Idempotency-Key": {},
 	}, d.Body)
 }
 

@@ -23,7 +23,7 @@ const (
 	KindTLS         Kind = "tls"          // no TLS session, or a certificate that is not trusted
 	KindTimeout     Kind = "timeout"      // not done in time, whatever the step
 	KindCanceled    Kind = "canceled"     // the caller gave up
-	KindProtocol    Kind = "protocol"     // what came back is not HTTP as it is spoken here
+	KindProtocol    Kind = "protocol"     // what came back is not HTTP as it is spoken here, or broke off
 	KindRedirect    Kind = "redirect"     // it sends us elsewhere, where we don't go
 	KindStatus      Kind = "status"       // the answer's status is not 2xx
 	KindTooLarge    Kind = "too-large"    // the answer is longer than allowed
@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 	case KindCanceled:
 		b.WriteString("given up by the caller")
 	case KindProtocol:
-		b.WriteString("the answer is not valid HTTP/1.1")
+		b.WriteString("no complete answer in HTTP/1.1: it broke off, or is something else")
 	case KindRedirect:
 		fmt.Fprintf(&b, "answered with a redirect (%d), which is not followed; configure the URL that it leads to", e.Status)
 	case KindStatus:
