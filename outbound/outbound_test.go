@@ -170,6 +170,12 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 				w.(http.Flusher).Flush()
 			}
 		}, KindTooLarge},
+		"a body without end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			for err := error(nil); err == nil; {
+				_, err = io.WriteString(w, long(1<<10))
+			}
+		}, KindTooLarge},
 		"compressed": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Encoding", "gzip")
@@ -235,6 +241,7 @@ func TestSlowAnswerEndsWithTheTimeout(t *testing.T) {
 		s := startSite(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(asked)
 			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // an answer could still overtake the end of the connection
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
@@ -250,6 +257,7 @@ func TestSlowAnswerEndsWithTheTimeout(t *testing.T) {
 		s := startSite(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(asked)
 			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // an answer could still overtake the end of the connection
 		})
 		c := clientOf(t, s)
 		go func() {

@@ -70,13 +70,13 @@ func (f *far) times(url string) []time.Time {
 
 func (f *far) count(url string) int { return len(f.times(url)) }
 
-func text8(body []byte) (string, error) { return string(body), nil }
+func asText(body []byte) (string, error) { return string(body), nil }
 
 // sourceOf makes a source without Run, whose fetches end with the test.
 func sourceOf(t *testing.T, client Getter, changes ...func(*KeySourceOptions[string])) *KeySource[string] {
 	t.Helper()
 	o := KeySourceOptions[string]{
-		Client: client, Parse: text8, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Client: client, Parse: asText, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		Jitter: func(time.Duration) time.Duration { return 0 },
 	}
 	for _, change := range changes {
