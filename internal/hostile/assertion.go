@@ -47,7 +47,7 @@ func (a Assertion) Valid() []Case {
 		c.claim(s.Alg+" with a list as audience", "", "aud", `["https://elsewhere.example",`+quote(a.Audience)+`]`)
 		c.claim(s.Alg+" with a fraction of a second", "", "exp", number(a.Now.Unix()+60)+".75")
 		c.claim(s.Alg+" with unknown claims", "", "x", `{"y":[null,true,-1.5e-3,"\ud83d\ude00"]}`)
-		c.raw(s.Alg+" with white space", "", " "+c.base.header.text()+"\n", strings.ReplaceAll(p.with("jti", `"spaced"`).text(), `,`, " ,\r\n\t"))
+		c.raw(s.Alg+" with white space", "", "{ "+c.base.header.text()[1:], strings.ReplaceAll(p.with("jti", `"spaced"`).text(), `,`, " ,\r\n\t"))
 	}
 	return c.list
 }
@@ -57,7 +57,7 @@ func (a Assertion) Cases() []Case {
 	c := cases{base: a.draft(a.Keys.EdDSA)}
 	c.form(a.Keys, 4<<10)
 	h, p, now := c.base.header, c.base.payload, a.Now.Unix()
-	c.bringsKey()
+	c.bringsKey(a.Keys)
 	c.header("header: x5t", "header", h.with("x5t", `"AAAA"`))
 	c.types("at+jwt", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "id_token+jwt", "token-introspection+jwt", "JOSE", "")
 
@@ -105,9 +105,8 @@ func (a Assertion) Cases() []Case {
 }
 
 // bringsKey adds tokens that bring the key along by which they are signed, as only DPoP proofs may.
-func (c *cases) bringsKey() {
-	stranger, err := NewKeys()
-	must(err)
+func (c *cases) bringsKey(keys *Keys) {
+	stranger, _ := keys.others()
 	for _, s := range stranger.All() {
 		d := c.base
 		d.signer = s

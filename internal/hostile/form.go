@@ -150,8 +150,7 @@ func publicSecrets(keys *Keys) map[string][]byte {
 
 func (c *cases) headers(keys *Keys) {
 	h := c.base.header
-	stranger, err := NewKeys()
-	must(err)
+	stranger, _ := keys.others()
 	own := stranger.EdDSA
 	for name, value := range map[string]string{
 		"jku":                        `"https://attacker.example/jwks.json"`,
@@ -206,6 +205,8 @@ func (c *cases) headers(keys *Keys) {
 	c.header("header: a name twice far inside", "malformed", h.and("x", `[{"y":{"z":1,"z":1}}]`))
 	c.header("header: too deep", "malformed", h.and("x", nested(20, "[", "", "]")))
 	c.header("header: cty a number", "malformed", h.and("cty", "1"))
+	c.raw("header: white space in front", "malformed", " "+h.text(), c.base.payload.text())
+	c.raw("header: a line break behind", "malformed", h.text()+"\n", c.base.payload.text())
 	for name, text := range notObjects(h.text()) {
 		c.raw("header: "+name, "malformed", text, c.base.payload.text())
 	}
@@ -313,8 +314,7 @@ func (c *cases) json() {
 var order, _ = new(big.Int).SetString("1000000000000000000000000000000014def9dea2f79cd65812631a5cf5d3ed", 16)
 
 func (c *cases) signatures(keys *Keys) {
-	stranger, err := NewKeys()
-	must(err)
+	stranger, _ := keys.others()
 	ed, ec, rs := keys.EdDSA, keys.ES256, keys.RS256
 	of := func(s *Signer) draft {
 		d := c.base
@@ -360,6 +360,7 @@ func (c *cases) signatures(keys *Keys) {
 		return signature
 	})
 	c.signature("ES256: in DER", "signature", of(ec), ec.der)
+	c.signature("ES256: a zero byte between r and s", "signature", of(ec), func(signed string) []byte { return slices.Insert(ec.Sign(signed), 32, 0) })
 	for name, half := range map[string]int{"r": 0, "s": 32} {
 		for value, fill := range map[string]byte{"zero": 0, "beyond the order of the group": 0xff} {
 			c.signature("ES256: "+name+" "+value, "signature", of(ec), func(signed string) []byte {
