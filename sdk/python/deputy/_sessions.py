@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from ._reading import build
 from ._resource import Names, Resource, Sender, at, given, names, scopes_wanted
@@ -68,6 +68,15 @@ class Sessions(Resource):
     def get(self, session_id: str) -> SessionState:
         """Says when a session began and whether it was revoked."""
         return self._get(SessionState, at(_PATH, session_id))
+
+    def list(
+        self, *, agent: Optional[str] = None, principal: Optional[str] = None, page_size: Optional[int] = None
+    ) -> Iterator[Dict[str, Any]]:
+        """Walks the sessions that run, of one agent or on behalf of one principal where named, as the nodes that minted
+        them tell: each as the object that the API answers."""
+        query: Dict[str, Optional[str]] = {"agent": agent, "principal": principal}
+        for page in self._pages(_PATH, query, page_size, within="sessions"):
+            yield from page
 
     def end(
         self,

@@ -292,6 +292,15 @@ class Answers(unittest.TestCase):
             self.assertEqual(next(c.applications.list()).audience, "https://z")
             self.assertEqual(next(c.agents.credentials("a")).id, "crd_1")
 
+    def test_running_sessions_are_walked_whether_a_page_says_more_or_not(self):
+        first = ok({"sessions": [{"session_id": "ses_1"}], "missing": ["n3"]}, Link='</api/v1/sessions?after=ses_1>; rel="next"')
+        with Node(first, ok([{"session_id": "ses_2"}])) as node, client(node) as c:
+            found = c.sessions.list(agent="a", principal="u@x", page_size=1)
+            self.assertEqual([s["session_id"] for s in found], ["ses_1", "ses_2"])
+            self.assertEqual(node.last.query, {"agent": "a", "principal": "u@x", "limit": "1", "after": "ses_1"})
+        with Node(ok({})) as node, client(node) as c, self.assertRaises(deputy.BadAnswer):
+            next(c.sessions.list())
+
 
 class Stops(unittest.TestCase):
     def test_a_fence_is_proof(self):

@@ -3,6 +3,7 @@
 import socket
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import deputy
@@ -227,6 +228,15 @@ class Connection(unittest.TestCase):
             for _ in range(3):
                 c.principals.get("u@x")
             self.assertEqual(len({asked.connection for asked in node.asked}), 1)
+
+    def test_many_threads_share_a_client(self):
+        with Node(ok(PRINCIPAL, X_Deputy_Index="7")) as node, client(node) as c:
+            with ThreadPoolExecutor(16) as pool:
+                found = list(pool.map(lambda _: c.principals.get("u@x").id, range(200)))
+            self.assertEqual(found, ["u@x"] * 200)
+            self.assertEqual(len(node.asked), 200)
+            kept = c._transport._connections._idle[c._transport.addresses[0]]
+            self.assertLessEqual(len(kept), 8)
 
     def test_a_kept_connection_that_the_node_has_closed_is_not_used(self):
         def goodbye(handler):
