@@ -1,0 +1,89 @@
+package interop
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/client"
+)
+
+// signingKey is an ES256 key of a client or of an issuer of ID tokens.
+type signingKey struct{ private *ecdsa.PrivateKey }
+
+func newSigningKey(t *testing.T) *signingKey {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	return &signingKey{private}
+}
+
+// jwks is the public half.
+func (k *signingKey) jwks(t *testing.T) map[string]any {
+	t.Helper()
+	point, err := k.private.PublicKey.Bytes() // 4, X, Y
+	require.NoError(t, err)
+	encode := base64.RawURLEncoding.EncodeToString
+	return map[string]any{"keys": []map[string]string{{
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1",
+		"x": encode(point[1:33]), "y": encode(point[33:]),
+	}}}
+}
+
+// pem is the private half, as PKCS #8.
+func (k *signingKey) pem(t *testing.T) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// sign makes a JWT.
+func (k *signingKey) sign(t *testing.T, claims map[string]any) string {
+	t.Helper()
+	encode := base64.RawURLEncoding.EncodeToString
+	body, err := json.Marshal(claims)
+	require.NoError(t, err)
+	signed := encode([]byte(`{"alg":"ES256","kid":"k1","typ":"JWT"}`)) + "." + encode(body)
+	digest := sha256.Sum256([]byte(signed))
+	r, s, err := ecdsa.Sign(rand.Reader, k.private, digest[:])
+	require.NoError(t, err)
+	signature := make([]byte, 64) // RFC 7518 section 3.4
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return signed + "." + encode(signature)
+}
+
+// register lets an agent prove itself with the key.
+func (n *node) register(t *testing.T, agent string, key *signingKey) {
+	t.Helper()
+	n.post(t, "/api/v1/agents/"+agent+"/credentials", map[string]any{"kind": "private_key_jwt", "jwks": key.jwks(t)})
+}
+
+const (
+	idIssuer = "https://login.company.com"
+	idClient = "inbox-ui"
+)
+
+// trust has the node take ID tokens of the issuer, signed with the key.
+func (n *node) trust(t *testing.T, key *signingKey) {
+	t.Helper()
+	n.post(t, "/api/v1/trusted-issuers", map[string]any{
+		"issuer": idIssuer, "client_ids": []string{idClient}, "principal_claim": "email", "jwks": key.jwks(t),
+	})
+}
+
+func (n *node) post(t *testing.T, path string, body any) {
+	t.Helper()
+	_, err := n.Do(t.Context(), &client.Request{Method: http.MethodPost, Path: path, Body: body, Write: true}, nil)
+	require.NoError(t, err)
+}
