@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ._resource import Resource, at, given, instant
 from ._transport import Effect
@@ -16,10 +16,19 @@ class Credentialed(Resource):
     _path: str
 
     def create_credential(
-        self, id: str, *, expires_at: Optional[datetime] = None, idempotency_key: Optional[str] = None
+        self,
+        id: str,
+        *,
+        jwks: Optional[Mapping[str, Any]] = None,
+        jwks_uri: Optional[str] = None,
+        expires_at: Optional[datetime] = None,
+        idempotency_key: Optional[str] = None,
     ) -> NewCredential:
-        """Makes one more secret, which is in the answer, once. Without ``expires_at`` it never expires."""
-        body = given({"expires_at": instant(expires_at)})
+        """Makes one more secret, which is in the answer, once; or registers public keys for ``private_key_jwt`` in its
+        place: one JWK or a set (RFC 7517), or the address where the holder publishes them. Without ``expires_at`` it
+        never expires."""
+        keys = None if jwks is None else dict(jwks)
+        body: Dict[str, Any] = given({"jwks": keys, "jwks_uri": jwks_uri, "expires_at": instant(expires_at)})
         return self._write(NewCredential, "POST", at(self._path, id, "credentials"), body, key=idempotency_key)
 
     def credentials(self, id: str) -> Iterator[Credential]:

@@ -8,6 +8,7 @@ from ._resource import Names, Resource, at, given, names
 from .models import Delegation, Deleted
 
 _PATH = "/api/v1/delegations"
+_MINE = "/api/v1/me/delegations"
 
 
 class Delegations(Resource):
@@ -72,3 +73,20 @@ class Delegations(Resource):
         another for the same pair until somebody grants again. For ``wait`` see :meth:`deputy.sessions.end`."""
         path = at(_PATH, delegation_id)
         return self._stop(Deleted, "DELETE", path, wait, timeout_seconds, query={"reason": reason})
+
+    def mine(self, id_token: str, *, active: bool = False, page_size: Optional[int] = None) -> Iterator[Delegation]:
+        """Walks what a user has lent, who is known by an ID token of a trusted issuer."""
+        return self._all(Delegation, _MINE, {"active": "true" if active else None}, page_size, id_token)
+
+    def withdraw_mine(
+        self,
+        id_token: str,
+        delegation_id: str,
+        *,
+        reason: Optional[str] = None,
+        wait: Optional[str] = None,
+        timeout_seconds: Optional[int] = None,
+    ) -> Deleted:
+        """Takes a user's own consent back, who is known by an ID token of a trusted issuer; see :meth:`withdraw`."""
+        path = at(_MINE, delegation_id)
+        return self._stop(Deleted, "DELETE", path, wait, timeout_seconds, query={"reason": reason}, bearer=id_token)

@@ -35,20 +35,32 @@ class Resource:
     def _get(self, cls: Type[T], path: str) -> T:
         return build(cls, self._sender.send(Call("GET", path)).body)
 
-    def _all(self, cls: Type[T], path: str, query: Dict[str, Optional[str]], limit: Optional[int]) -> Iterator[T]:
+    def _all(
+        self,
+        cls: Type[T],
+        path: str,
+        query: Dict[str, Optional[str]],
+        limit: Optional[int],
+        bearer: Optional[str] = None,
+    ) -> Iterator[T]:
         """Walks a list page by page, as long as it is read on."""
-        for page in self._pages(path, query, limit):
+        for page in self._pages(path, query, limit, bearer=bearer):
             for item in page:
                 yield build(cls, item)
 
     def _pages(
-        self, path: str, query: Dict[str, Optional[str]], limit: Optional[int], within: Optional[str] = None
+        self,
+        path: str,
+        query: Dict[str, Optional[str]],
+        limit: Optional[int],
+        within: Optional[str] = None,
+        bearer: Optional[str] = None,
     ) -> Iterator[List[Any]]:
         """Asks for the pages of a list. Within names the member that holds the list where a page says more than that."""
         if limit is not None:
             query["limit"] = str(limit)
         while True:
-            answer = self._sender.send(Call("GET", path, query=given(query)))
+            answer = self._sender.send(Call("GET", path, query=given(query), bearer=bearer))
             page = answer.body
             if within is not None and isinstance(page, dict):
                 page = page.get(within)
@@ -85,9 +97,11 @@ class Resource:
         body: Any = None,
         query: Optional[Dict[str, Optional[str]]] = None,
         effect: Effect = Effect.STOP,
+        bearer: Optional[str] = None,
     ) -> S:
         """Sends what stops something, and sees to it that who asked for a fence gets one or an error."""
-        call = Call(method, path, query=given({**(query or {}), **fence(wait, timeout_seconds)}), body=body, effect=effect)
+        query = {**(query or {}), **fence(wait, timeout_seconds)}
+        call = Call(method, path, query=given(query), body=body, effect=effect, bearer=bearer)
         if wait == "fenced":
             call.patience = (timeout_seconds or _FENCE_SECONDS) + _FENCE_GRACE
         answer = build(cls, self._sender.send(call).body)

@@ -19,6 +19,8 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 DELEGATION = "urn:deputy:params:oauth:token-type:delegation"
 
+MAX_BATCH = 100  # tokens in one introspect_many
+
 Form = List[Tuple[str, str]]
 
 
@@ -71,9 +73,10 @@ class Tokens(Resource):
         resource: Optional[Names] = None,
         trigger_reason: Optional[str] = None,
         max_duration_seconds: Optional[int] = None,
+        nonce: Optional[str] = None,
         credentials: Optional[Credentials] = None,
     ) -> Token:
-        """Exchanges one token for another (RFC 8693)."""
+        """Exchanges one token for another (RFC 8693). ``nonce`` is what that of an ID token must be."""
         form = [
             ("grant_type", TOKEN_EXCHANGE),
             ("subject_token", subject_token),
@@ -83,6 +86,7 @@ class Tokens(Resource):
             ("actor_token", actor_token),
             ("actor_token_type", actor_token_type),
             ("requested_token_type", requested_token_type),
+            ("nonce", nonce),
         ):
             if value is not None:
                 form.append((name, value))
@@ -98,10 +102,26 @@ class Tokens(Resource):
         call = Call(
             "POST", "/oauth2/introspect", form=form, effect=Effect.READ, identify=Identify.CLIENT, credentials=credentials
         )
-        answer = build(Introspection, self._sender.send(call).body)
-        if not isinstance(answer.active, bool):  # whoever answered "false" in quotes would else be taken for yes
-            raise errors.BadAnswer("a node's answer to an introspection does not say whether the token is active")
-        return answer
+        return _introspected(self._sender.send(call).body)
+
+    def introspect_many(self, tokens: Names, *, credentials: Optional[Credentials] = None) -> List[Introspection]:
+        """Asks about up to 100 tokens at once; the answers are in the order of the tokens. See :meth:`introspect`."""
+        asked = names("tokens", tokens) or []
+        if not 0 < len(asked) <= MAX_BATCH:
+            raise ValueError(f"{len(asked)} tokens are given; a node answers for 1 to {MAX_BATCH} at once")
+        call = Call(
+            "POST",
+            "/oauth2/introspect/batch",
+            body={"tokens": asked},
+            effect=Effect.READ,
+            identify=Identify.CLIENT,
+            credentials=credentials,
+        )
+        answer = self._sender.send(call)
+        results = answer.body.get("results") if isinstance(answer.body, dict) else None
+        if not isinstance(results, list) or len(results) != len(asked):
+            raise errors.BadAnswer(f"the answer of {answer.address} does not say how each of the tokens is")
+        return [_introspected(result) for result in results]
 
     def revoke(self, token: str, *, credentials: Optional[Credentials] = None) -> None:
         """Ends the session of a token (RFC 7009): an agent one of its own, an application one that came to it. It
@@ -146,3 +166,10 @@ class Tokens(Resource):
         # Counted from before the request was sent: never later than the node means.
         asked = datetime.fromtimestamp(answer.asked_at, timezone.utc)
         return build(Token, {**answer.body, "expires_at": asked + timedelta(seconds=answer.body["expires_in"])})
+
+
+def _introspected(body: Any) -> Introspection:
+    answer = build(Introspection, body)
+    if not isinstance(answer.active, bool):  # whoever answered "false" in quotes would else be taken for yes
+        raise errors.BadAnswer("a node's answer to an introspection does not say whether the token is active")
+    return answer

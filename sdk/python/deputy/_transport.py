@@ -64,6 +64,7 @@ class Call:
     effect: Effect = Effect.READ
     identify: Identify = Identify.TOKEN
     credentials: Optional[Credentials] = None
+    bearer: Optional[str] = None  # stands in for the API token: a user's ID token
     idempotency_key: Optional[str] = None
     media: str = "application/json"
     patience: float = 0.0  # seconds that a node may take beyond the usual
@@ -130,6 +131,9 @@ class Transport:
         if self._index:
             headers["X-Deputy-Index"] = str(self._index)
         credentials, token = call.credentials, self._token
+        if call.bearer is not None:
+            headers["Authorization"] = f"Bearer {_printable(call.bearer, 'ID token')}"
+            return headers
         if call.identify is Identify.TOKEN:
             credentials = None
         elif call.identify is Identify.CLIENT or token is None:

@@ -162,12 +162,14 @@ class Kill(Stop):
 
 @dataclass(frozen=True)
 class Credential:
-    """A credential without its secret."""
+    """A credential without its secret: ``client_secret``, or ``private_key_jwt`` with its public keys."""
 
     id: str
     kind: str
     created_at: datetime = wire(reading.time)
     expires_at: Optional[datetime] = wire(reading.time, default=None)
+    jwks: Optional[Dict[str, Any]] = wire(default=None)
+    jwks_uri: Optional[str] = wire(default=None)
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ class NewCredential:
     created_at: datetime = wire(reading.time)
     client_secret: str = wire(secret=True, default="")
     expires_at: Optional[datetime] = wire(reading.time, default=None)
+    jwks: Optional[Dict[str, Any]] = wire(default=None)
+    jwks_uri: Optional[str] = wire(default=None)
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,18 @@ class Requests(unittest.TestCase):
                 {"expires_at": "2026-04-18T08:00:00.000+00:00"},
             ),
             (
+                lambda c: c.applications.create_credential("z", jwks={"kty": "OKP"}),
+                CREDENTIAL,
+                "POST /api/v1/applications/z/credentials",
+                {"jwks": {"kty": "OKP"}},
+            ),
+            (
+                lambda c: c.agents.create_credential("a", jwks_uri="https://a.example/keys"),
+                CREDENTIAL,
+                "POST /api/v1/agents/a/credentials",
+                {"jwks_uri": "https://a.example/keys"},
+            ),
+            (
                 lambda c: c.agents.revoke_credential("a", "crd_1", reason="leak"),
                 STOP,
                 "DELETE /api/v1/agents/a/credentials/crd_1?reason=leak",
@@ -221,6 +233,16 @@ class Requests(unittest.TestCase):
                 self.assertEqual(asked.json if asked.body else None, body)
                 kind = "application/merge-patch+json" if asked.method == "PATCH" else "application/json"
                 self.assertEqual(asked.headers.get("content-type"), kind if asked.body else None)
+
+    def test_a_user_is_known_by_an_id_token(self):
+        with Node(ok([DELEGATION])) as node, client(node) as c:
+            self.assertEqual([d.id for d in c.delegations.mine("id.to.ken", active=True)], ["dlg_1"])
+            self.assertEqual((node.last.path, node.last.query), ("/api/v1/me/delegations", {"active": "true"}))
+            self.assertEqual(node.last.headers["authorization"], "Bearer id.to.ken")
+            node.answers = [ok(FENCED)]
+            c.delegations.withdraw_mine("id.to.ken", "dlg_1", wait="fenced")
+            self.assertEqual((node.last.method, node.last.path), ("DELETE", "/api/v1/me/delegations/dlg_1"))
+            self.assertEqual(node.last.headers["authorization"], "Bearer id.to.ken")
 
     def test_an_id_is_one_segment_of_the_path(self):
         with Node(ok(AGENT)) as node, client(node) as c:

@@ -165,7 +165,9 @@ class Tokens(unittest.TestCase):
                 node.last.form,
                 [grant, ("subject_token", "parent"), ("subject_token_type", kind + "access_token"), ("audience", "z")],
             )
-            c.tokens.exchange("s", "urn:s", actor_token="a", actor_token_type="urn:a", requested_token_type="urn:r")
+            c.tokens.exchange(
+                "s", "urn:s", actor_token="a", actor_token_type="urn:a", requested_token_type="urn:r", nonce="n"
+            )
             self.assertEqual(
                 node.last.form[1:],
                 [
@@ -174,6 +176,7 @@ class Tokens(unittest.TestCase):
                     ("actor_token", "a"),
                     ("actor_token_type", "urn:a"),
                     ("requested_token_type", "urn:r"),
+                    ("nonce", "n"),
                 ],
             )
 
@@ -209,6 +212,18 @@ class Tokens(unittest.TestCase):
                 self.assertFalse(dead.active)
                 self.assertFalse(dead.allows())
                 self.assertEqual(dead.scopes, [])
+
+    def test_many_tokens_at_once(self):
+        answer = {"results": [{"active": False}, {"active": True, "scope": "a"}]}
+        with Node(ok(answer)) as node, client(node, credentials=APPLICATION) as c:
+            self.assertEqual([i.active for i in c.tokens.introspect_many(["x", "y"])], [False, True])
+            self.assertEqual((node.last.path, node.last.json), ("/oauth2/introspect/batch", {"tokens": ["x", "y"]}))
+            self.assertTrue(node.last.headers["authorization"].startswith("Basic "))
+            with self.assertRaises(deputy.BadAnswer):
+                c.tokens.introspect_many(["x", "y", "z"])
+            for tokens, error in (([], ValueError), (["x"] * 101, ValueError), ("x", TypeError)):
+                with self.assertRaises(error):
+                    c.tokens.introspect_many(tokens)
 
     def test_what_does_not_say_whether_it_is_active_is_no_answer(self):
         for answer in ({}, {"active": "false"}, {"active": None}, []):
@@ -272,6 +287,7 @@ class Secrets(unittest.TestCase):
             for answer in (hang_up, problem(503, "no-leader"), problem(403, "forbidden"), ok(b"junk"), ok({"access_token": SECRET})):
                 with Node(answer) as node, client(node, credentials=AGENT) as c:
                     for ask in (
+                        lambda: next(c.delegations.mine(SECRET)),
                         lambda: c.agents.create_session("a"),
                         lambda: c.tokens.client_credentials(),
                         lambda: c.tokens.introspect(SECRET, credentials=APPLICATION),
@@ -288,6 +304,9 @@ class Secrets(unittest.TestCase):
         for bad in ("dpt_secret\nX: y", "dpt_secret\u2026", "dpt_secret\x00"):
             with self.assertRaises(deputy.ConfigurationError) as caught:
                 deputy.Client("a", bad)
+            self.hidden(str(caught.exception))
+            with client("a") as c, self.assertRaises(deputy.ConfigurationError) as caught:
+                c.delegations.withdraw_mine(bad, "dlg_1")
             self.hidden(str(caught.exception))
 
     def test_a_password_in_an_address_is_not_shown(self):
