@@ -22,7 +22,7 @@ func TestAuthlibInEveryWayOfClientAuthentication(t *testing.T) {
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "private_key_jwt"} {
 		t.Run(method, func(t *testing.T) {
 			n := startNode(t)
-			n.needsMethod(t, method)
+			require.Contains(t, n.metadata.TokenEndpointAuthMethods, method)
 			d := n.populate(t)
 			plan := map[string]any{
 				"deputy": n.url, "agent": d.triage.ID, "agent_secret": d.triage.Secret, "zendesk_secret": d.zendesk.Secret,

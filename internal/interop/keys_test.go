@@ -9,12 +9,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/api/wire"
 )
 
 // signingKey is an ES256 key of a client or of an issuer of ID tokens.
@@ -28,15 +28,17 @@ func newSigningKey(t *testing.T) *signingKey {
 }
 
 // jwks is the public half.
-func (k *signingKey) jwks(t *testing.T) map[string]any {
+func (k *signingKey) jwks(t *testing.T) json.RawMessage {
 	t.Helper()
 	point, err := k.private.PublicKey.Bytes() // 4, X, Y
 	require.NoError(t, err)
 	encode := base64.RawURLEncoding.EncodeToString
-	return map[string]any{"keys": []map[string]string{{
+	text, err := json.Marshal(map[string]any{"keys": []map[string]string{{
 		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1",
 		"x": encode(point[1:33]), "y": encode(point[33:]),
-	}}}
+	}}})
+	require.NoError(t, err)
+	return text
 }
 
 // pem is the private half, as PKCS #8.
@@ -66,7 +68,8 @@ func (k *signingKey) sign(t *testing.T, claims map[string]any) string {
 // register lets an agent prove itself with the key.
 func (n *node) register(t *testing.T, agent string, key *signingKey) {
 	t.Helper()
-	n.post(t, "/api/v1/agents/"+agent+"/credentials", map[string]any{"kind": "private_key_jwt", "jwks": key.jwks(t)})
+	_, err := n.CreateAgentCredential(t.Context(), agent, wire.CredentialRequest{JWKS: key.jwks(t)})
+	require.NoError(t, err)
 }
 
 const (
@@ -77,13 +80,15 @@ const (
 // trust has the node take ID tokens of the issuer, signed with the key.
 func (n *node) trust(t *testing.T, key *signingKey) {
 	t.Helper()
-	n.post(t, "/api/v1/trusted-issuers", map[string]any{
-		"issuer": idIssuer, "client_ids": []string{idClient}, "principal_claim": "email", "jwks": key.jwks(t),
-	})
+	_, err := n.TrustIssuer(t.Context(), wire.TrustedIssuerRequest{Issuer: idIssuer, ClientIDs: []string{idClient}, JWKS: key.jwks(t)})
+	require.NoError(t, err)
 }
 
-func (n *node) post(t *testing.T, path string, body any) {
+// idToken is what the issuer gives the user's program.
+func (k *signingKey) idToken(t *testing.T, email string) string {
 	t.Helper()
-	_, err := n.Do(t.Context(), &client.Request{Method: http.MethodPost, Path: path, Body: body, Write: true}, nil)
-	require.NoError(t, err)
+	now := time.Now().Unix()
+	return k.sign(t, map[string]any{
+		"iss": idIssuer, "aud": idClient, "sub": "248289761001", "email": email, "email_verified": true, "iat": now, "exp": now + 300,
+	})
 }

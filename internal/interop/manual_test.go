@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/api/wire"
-	"github.com/deputy-id/deputy/client"
 )
 
 const (
@@ -49,8 +48,9 @@ func TestGoExamplesOfTheManualAreTheOnesThatRun(t *testing.T) {
 	require.Len(t, blocks, strings.Count(string(source), "\nfunc "), "an example is missing in docs/clients.md")
 }
 
-// preparedNode is a node at which the commands of docs/clients.md were given, word for word.
-func preparedNode(t *testing.T) (*node, []string) {
+// preparedNode is a node at which the commands of docs/clients.md were given, word for word. It returns the environment
+// that the examples want.
+func preparedNode(t *testing.T) []string {
 	t.Helper()
 	n := startNode(t)
 	path, err := binary()
@@ -64,18 +64,26 @@ func preparedNode(t *testing.T) (*node, []string) {
 	require.NoError(t, err, "%s\n%s", out, stderr)
 	require.Equal(t, 5, strings.Count(out, "dps_"), "one secret for each:\n%s", out)
 
-	agent, err := client.New(client.Options{Addresses: []string{n.url}, Token: n.token})
+	environment = n.environment()
+	for variable, agent := range map[string]string{
+		"AGENT_SECRET": "support-triage-agent", "INBOX_SECRET": "inbox-assistant", "WRITER_SECRET": "draft-writer",
+	} {
+		credential, err := n.CreateAgentCredential(t.Context(), agent, wire.CredentialRequest{})
+		require.NoError(t, err)
+		environment = append(environment, variable+"="+credential.Secret)
+	}
+	credential, err := n.CreateApplicationCredential(t.Context(), "zendesk", wire.CredentialRequest{})
 	require.NoError(t, err)
-	credential, err := agent.CreateAgentCredential(t.Context(), "support-triage-agent", wire.CredentialRequest{})
-	require.NoError(t, err)
-	application, err := agent.CreateApplicationCredential(t.Context(), "zendesk", wire.CredentialRequest{})
-	require.NoError(t, err)
-	return n, append(n.environment(), "AGENT_SECRET="+credential.Secret, "ZENDESK_SECRET="+application.Secret)
+	key := newSigningKey(t)
+	n.register(t, "support-triage-agent", key)
+	keyFile := filepath.Join(bin, "key.pem")
+	require.NoError(t, os.WriteFile(keyFile, []byte(key.pem(t)), 0o600))
+	return append(environment, "ZENDESK_SECRET="+credential.Secret, "AGENT_KEY_FILE="+keyFile)
 }
 
 func TestPythonExamplesOfTheManualsRun(t *testing.T) {
 	interpreter := python(t)
-	_, environment := preparedNode(t)
+	environment := preparedNode(t)
 	ran := 0
 	for _, manual := range []string{manualOfClients, manualOfPython} {
 		for _, block := range examples(t, manual, "python") {
@@ -89,12 +97,12 @@ func TestPythonExamplesOfTheManualsRun(t *testing.T) {
 			ran++
 		}
 	}
-	require.Equal(t, 6, ran)
+	require.Equal(t, 7, ran)
 }
 
-func TestAuthlibExampleOfTheManualRuns(t *testing.T) {
+func TestAuthlibExamplesOfTheManualRun(t *testing.T) {
 	interpreter := pythonWithAuthlib(t)
-	_, environment := preparedNode(t)
+	environment := preparedNode(t)
 	ran := 0
 	for _, block := range examples(t, manualOfClients, "python") {
 		if strings.Contains(block, "authlib") {
@@ -102,5 +110,5 @@ func TestAuthlibExampleOfTheManualRuns(t *testing.T) {
 			ran++
 		}
 	}
-	require.Equal(t, 1, ran)
+	require.Equal(t, 2, ran)
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -101,22 +100,6 @@ func metadata(t *testing.T, url string) (m wire.Metadata) {
 	require.Equal(t, http.StatusOK, response.StatusCode, "%s", text)
 	require.NoError(t, json.Unmarshal(text, &m))
 	return m
-}
-
-// needsGrant skips a test of a grant that this server does not list.
-func (n *node) needsGrant(t *testing.T, grant string) {
-	t.Helper()
-	if !slices.Contains(n.metadata.GrantTypesSupported, grant) {
-		t.Skipf("the metadata lists no grant %s", grant)
-	}
-}
-
-// needsMethod skips a test of a way of client authentication that this server does not list.
-func (n *node) needsMethod(t *testing.T, method string) {
-	t.Helper()
-	if !slices.Contains(n.metadata.TokenEndpointAuthMethods, method) {
-		t.Skipf("the metadata lists no client authentication by %s", method)
-	}
 }
 
 // environment is what a program needs to speak to the node as its administrator.

@@ -54,7 +54,11 @@ func TestPythonClientDoesAllThatItHasMethodsFor(t *testing.T) {
 	interpreter := python(t)
 	n := startNode(t)
 	d := n.populate(t)
-	environment := append(n.environment(), "GMAIL_SECRET="+d.gmail.Secret, "INBOX_SECRET="+d.inbox.Secret, "DRAFTER_SECRET="+d.drafter.Secret)
+	issuer := newSigningKey(t)
+	n.trust(t, issuer)
+	environment := append(n.environment(),
+		"GMAIL_SECRET="+d.gmail.Secret, "INBOX_SECRET="+d.inbox.Secret, "DRAFTER_SECRET="+d.drafter.Secret,
+		"ID_TOKEN="+issuer.idToken(t, "fourth@company.com"), "JWKS="+string(newSigningKey(t).jwks(t)))
 	require.Equal(t, "done\n", script(t, interpreter, environment, "", "-W", "error", "testdata/sdk_tour.py"))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	zitadelclient "github.com/zitadel/oidc/v3/pkg/client"
+	"github.com/zitadel/oidc/v3/pkg/client/rs"
 	"github.com/zitadel/oidc/v3/pkg/client/tokenexchange"
 	zitadel "github.com/zitadel/oidc/v3/pkg/oidc"
 
@@ -15,10 +16,7 @@ import (
 	"github.com/deputy-id/deputy/client"
 )
 
-const (
-	grantExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
-	tokenTypeDelegate = "urn:deputy:params:oauth:token-type:delegation"
-)
+const tokenTypeDelegation zitadel.TokenType = "urn:deputy:params:oauth:token-type:delegation"
 
 func TestDiscoveryOfZitadelReadsTheMetadata(t *testing.T) {
 	n := startNode(t)
@@ -28,6 +26,7 @@ func TestDiscoveryOfZitadelReadsTheMetadata(t *testing.T) {
 	require.Equal(t, n.metadata.IntrospectionEndpoint, found.IntrospectionEndpoint)
 	require.Equal(t, n.metadata.JWKSURI, found.JwksURI)
 	require.Contains(t, found.GrantTypesSupported, zitadel.GrantTypeClientCredentials)
+	require.Contains(t, found.GrantTypesSupported, zitadel.GrantTypeTokenExchange)
 }
 
 // A resource server of zitadel's hears of the tokens that are meant for it, and of others only that they are not
@@ -72,7 +71,6 @@ func TestResourceServerOfZitadelIntrospects(t *testing.T) {
 // for one more hop: with less scope, no more time, and both agents in the chain.
 func TestTokenExchangeOfZitadel(t *testing.T) {
 	n := startNode(t)
-	n.needsGrant(t, grantExchange)
 	d := n.populate(t)
 	ctx, cancel := context.WithTimeout(t.Context(), answerWait)
 	defer cancel()
@@ -81,7 +79,7 @@ func TestTokenExchangeOfZitadel(t *testing.T) {
 	exchange := func(subject string, kind zitadel.TokenType, scopes ...string) (*zitadel.TokenExchangeResponse, error) {
 		return tokenexchange.ExchangeToken(ctx, n.exchanger(t, d.inbox), subject, kind, "", "", nil, nil, scopes, zitadel.AccessTokenType)
 	}
-	parent, err := exchange(delegation.ID, tokenTypeDelegate)
+	parent, err := exchange(delegation.ID, tokenTypeDelegation)
 	require.NoError(t, err)
 	require.Equal(t, zitadel.AccessTokenType, parent.IssuedTokenType)
 	require.Equal(t, "Bearer", parent.TokenType)
@@ -106,9 +104,9 @@ func TestTokenExchangeOfZitadel(t *testing.T) {
 
 	_, err = exchange(parent.AccessToken, zitadel.AccessTokenType)
 	require.Error(t, err, "the chain would have a cycle")
-	_, err = exchange(delegation.ID, tokenTypeDelegate, "gmail.send")
+	_, err = exchange(delegation.ID, tokenTypeDelegation, "gmail.send")
 	require.Error(t, err, "the delegation does not cover that")
-	_, err = exchange("dlg_00000000000000000000000000", tokenTypeDelegate)
+	_, err = exchange("dlg_00000000000000000000000000", tokenTypeDelegation)
 	require.Error(t, err, "there is no such delegation")
 
 	_, err = n.EndSession(ctx, answer.SessionID, "it is enough")
@@ -120,7 +118,6 @@ func TestTokenExchangeOfZitadel(t *testing.T) {
 // A user who is proven by an ID token of a trusted issuer has the agent act for them, under what they have lent it.
 func TestTokenExchangeOfZitadelWithAnIDToken(t *testing.T) {
 	n := startNode(t)
-	n.needsGrant(t, grantExchange)
 	d := n.populate(t)
 	ctx, cancel := context.WithTimeout(t.Context(), answerWait)
 	defer cancel()
@@ -128,11 +125,7 @@ func TestTokenExchangeOfZitadelWithAnIDToken(t *testing.T) {
 	key := newSigningKey(t)
 	n.trust(t, key)
 	exchange := func(key *signingKey, email string) (*zitadel.TokenExchangeResponse, error) {
-		now := time.Now().Unix()
-		token := key.sign(t, map[string]any{
-			"iss": idIssuer, "aud": idClient, "sub": "248289761001", "email": email, "email_verified": true, "iat": now, "exp": now + 300,
-		})
-		return tokenexchange.ExchangeToken(ctx, n.exchanger(t, d.inbox), token, zitadel.IDTokenType, "", "", nil, nil, []string{"gmail.read"}, "")
+		return tokenexchange.ExchangeToken(ctx, n.exchanger(t, d.inbox), key.idToken(t, email), zitadel.IDTokenType, "", "", nil, nil, []string{"gmail.read"}, "")
 	}
 	token, err := exchange(key, user)
 	require.NoError(t, err)
@@ -148,6 +141,49 @@ func TestTokenExchangeOfZitadelWithAnIDToken(t *testing.T) {
 	_, err = n.WithdrawDelegation(ctx, delegation.ID, "consent withdrawn")
 	require.NoError(t, err)
 	require.False(t, n.asGmail(t, d, token.AccessToken).Active)
+}
+
+// keyed is a resource server that proves itself by a key. Zitadel's own makes assertions that are good for an hour.
+type keyed struct {
+	rs.ResourceServer
+	assertion func() (string, error)
+}
+
+func (k keyed) AuthFn() (any, error) {
+	assertion, err := k.assertion()
+	if err != nil {
+		return nil, err
+	}
+	return zitadelclient.ClientAssertionFormAuthorization(assertion), nil
+}
+
+func TestResourceServerOfZitadelProvesItselfByAKey(t *testing.T) {
+	n := startNode(t)
+	d := n.populate(t)
+	ctx, cancel := context.WithTimeout(t.Context(), answerWait)
+	defer cancel()
+	minted, err := n.MintToken(ctx, d.triage, client.TokenOptions{})
+	require.NoError(t, err)
+	key := newSigningKey(t)
+	_, err = n.CreateApplicationCredential(ctx, "zendesk", wire.CredentialRequest{JWKS: key.jwks(t)})
+	require.NoError(t, err)
+
+	server, err := rs.NewResourceServerJWTProfile(ctx, n.metadata.Issuer, "zendesk", "k1", []byte(key.pem(t)),
+		rs.WithStaticEndpoints(n.url+"/oauth2/token", n.url+"/oauth2/introspect"))
+	require.NoError(t, err)
+	_, err = rs.Introspect[*zitadel.IntrospectionResponse](ctx, server, minted.AccessToken)
+	require.ErrorContains(t, err, "invalid_client", "the assertion is good for an hour")
+
+	signer, err := zitadelclient.NewSignerFromPrivateKeyByte([]byte(key.pem(t)), "k1")
+	require.NoError(t, err)
+	short := keyed{server, func() (string, error) {
+		return zitadelclient.SignedJWTProfileAssertion("zendesk", []string{n.metadata.Issuer}, time.Minute, signer)
+	}}
+	// Its iat is a whole second, which may lie before the start of a node that has just started.
+	require.Eventually(t, func() bool {
+		answer, err := rs.Introspect[*zitadel.IntrospectionResponse](ctx, short, minted.AccessToken)
+		return err == nil && answer.Active && answer.Subject == d.triage.ID
+	}, 5*time.Second, 100*time.Millisecond)
 }
 
 // exchanger is zitadel's client of the grant, for an agent.
