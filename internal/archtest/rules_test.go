@@ -101,6 +101,11 @@ var rooms = []room{
 		reason:    "the fault tests drive real binaries from outside, as a user would",
 	},
 	{
+		dir:       "internal/interop",
+		mayImport: []string{"identity", "api/wire", "client"},
+		reason:    "clients that others wrote are driven against real binaries from outside, as their users do; what they need of a node they ask over the wire",
+	},
+	{
 		dir:       "internal/sim",
 		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster"},
 		reason:    "the laboratory wires the parts that hold the promises the way server does, without the parts that need a socket or a real clock; nothing may stand on it",
@@ -193,6 +198,21 @@ var restrictions = []restricted{
 		path:      "github.com/anishathalye/porcupine",
 		alsoTests: true,
 		reason:    "it judges histories in tests and must not end up in the binary",
+	},
+	{
+		path:      "golang.org/x/oauth2",
+		alsoTests: true,
+		reason:    "it stands for the clients that others have, in tests, and must not end up in the binary",
+	},
+	{
+		path:      "github.com/coreos/go-oidc",
+		alsoTests: true,
+		reason:    "it stands for the clients that others have, in tests, and must not end up in the binary",
+	},
+	{
+		path:      "github.com/zitadel/oidc",
+		alsoTests: true,
+		reason:    "it stands for the clients that others have, in tests, and must not end up in the binary",
 	},
 	{
 		path:      "pgregory.net/rapid",
