@@ -145,8 +145,8 @@ func (s *replayShard) find(e *replaySlot, hash uint64, now identity.Instant) (pl
 	return place, false
 }
 
-// makeRoom drops expired entries and sizes the table for those that are left and as many again. It reports whether
-// there is room for one more.
+// makeRoom drops expired entries and sizes the table for those that are left and half as many again. It reports
+// whether there is room for one more.
 func (s *replayShard) makeRoom(seed maphash.Seed, now identity.Instant) bool {
 	full := s.used >= s.most
 	if full && int64(now) < s.swept+replaySweep && int64(now) >= s.swept {
@@ -165,7 +165,7 @@ func (s *replayShard) makeRoom(seed maphash.Seed, now identity.Instant) bool {
 		return false
 	}
 	size := replayFirst
-	for size/4*3 < min(2*live+1, s.most) {
+	for size/4*3 < min(live+live/2+1, s.most) {
 		size *= 2
 	}
 	old := s.slots

@@ -57,7 +57,7 @@ func (a Assertion) Cases() []Case {
 	c := cases{base: a.draft(a.Keys.EdDSA)}
 	c.form(a.Keys, 4<<10)
 	h, p, now := c.base.header, c.base.payload, a.Now.Unix()
-	c.bringsKey()
+	c.bringsKey(a.Keys)
 	c.header("header: x5t", "header", h.with("x5t", `"AAAA"`))
 	c.types("at+jwt", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "id_token+jwt", "token-introspection+jwt", "JOSE", "")
 
@@ -105,9 +105,8 @@ func (a Assertion) Cases() []Case {
 }
 
 // bringsKey adds tokens that bring the key along by which they are signed, as only DPoP proofs may.
-func (c *cases) bringsKey() {
-	stranger, err := NewKeys()
-	must(err)
+func (c *cases) bringsKey(keys *Keys) {
+	stranger, _ := keys.others()
 	for _, s := range stranger.All() {
 		d := c.base
 		d.signer = s

@@ -71,7 +71,7 @@ func (t IDToken) Cases() []Case {
 	c := cases{base: t.draft(t.Keys.EdDSA)}
 	c.form(t.Keys, 16<<10)
 	p, now := c.base.payload, t.Now.Unix()
-	c.bringsKey()
+	c.bringsKey(t.Keys)
 	c.types("at+jwt", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "client-authentication+jwt", "JOSE", "Jwt ", "")
 
 	for _, name := range []string{"iss", "sub", "aud", "exp", "iat"} {

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"sync"
 )
 
 // b64 is what JWTs are spelled in.
@@ -92,6 +93,24 @@ func (s *Signer) der(signed string) []byte {
 // Keys are one party's, one pair for each algorithm.
 type Keys struct {
 	EdDSA, ES256, RS256 *Signer
+
+	once     sync.Once
+	stranger *Keys   // somebody else's
+	short    *Signer // an RSA key of 1024 bits
+}
+
+// others returns what attackers bring along, the same at each call, as RSA keys take their time.
+func (k *Keys) others() (stranger *Keys, short *Signer) {
+	k.once.Do(func() {
+		var err error
+		k.stranger, err = NewKeys()
+		must(err)
+		private, err := rsa.GenerateKey(rand.Reader, 1024)
+		must(err)
+		k.short, err = NewSigner(private, "short")
+		must(err)
+	})
+	return k.stranger, k.short
 }
 
 // NewKeys makes key pairs, which takes a moment.
