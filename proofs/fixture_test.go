@@ -1,6 +1,12 @@
 package proofs_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"math/big"
 	"sync"
 	"testing"
 
@@ -21,8 +27,42 @@ const (
 	started  = now - 90_000
 )
 
-// keyPairs are made once, as RSA takes its time.
-var keyPairs = sync.OnceValues(hostile.NewKeys)
+// keyPairs are the same in each process, so that a header with a key in it, which one process of the fuzzer found, can be
+// signed by another.
+var keyPairs = sync.OnceValues(func() (*hostile.Keys, error) {
+	ec, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), fixed("ec", 32))
+	if err != nil {
+		return nil, err
+	}
+	p, q := prime("p"), prime("q")
+	one, e := big.NewInt(1), big.NewInt(65537)
+	order := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	rs := &rsa.PrivateKey{
+		PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, D: new(big.Int).ModInverse(e, order), Primes: []*big.Int{p, q},
+	}
+	rs.Precompute()
+	return hostile.KeysOf(ed25519.NewKeyFromSeed(fixed("ed", 32)), ec, rs)
+})
+
+// fixed is the beginning of a stream of bytes.
+func fixed(label string, n int) []byte {
+	var b []byte
+	for i := byte(0); len(b) < n; i++ {
+		digest := sha256.Sum256(append([]byte(label), i))
+		b = append(b, digest[:]...)
+	}
+	return b[:n]
+}
+
+// prime is one of 1024 bits, whose product with another has 2048.
+func prime(label string) *big.Int {
+	b := fixed(label, 128)
+	b[0] |= 0xc0
+	p := new(big.Int).SetBytes(b)
+	for p.SetBit(p, 0, 1); !p.ProbablyPrime(10); p.Add(p, big.NewInt(2)) {
+	}
+	return p
+}
 
 func pairs(t testing.TB) *hostile.Keys {
 	t.Helper()

@@ -121,6 +121,9 @@ func decode(text []byte) (string, error) {
 // readHeader reads the members that matter, refuses those that would have a verifier fetch a key, trust one that the
 // token brings along, or read the rest in another way, and passes over all others (RFC 7515 section 4).
 func (t *compact) readHeader(text string, u *use) error {
+	if text == "" {
+		return malformed("the header is empty")
+	}
 	s := scan(text)
 	typ, alg := "", ""
 	hasTyp, hasAlg := false, false
@@ -162,6 +165,10 @@ func (t *compact) readHeader(text string, u *use) error {
 		}
 	}
 	s.end()
+	if text[0] != '{' || text[len(text)-1] != '}' {
+		// It is allowed by RFC 8259, but some readers check the signature over the header without it.
+		s.fail("there is white space around it")
+	}
 	if s.err != nil {
 		return within("header", s.err)
 	}

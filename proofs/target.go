@@ -1,6 +1,7 @@
 package proofs
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -47,17 +48,14 @@ func normalHost(scheme, authority string) (string, bool) {
 	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
 		host, port = authority[:colon], authority[colon+1:]
 	}
-	inner, allowed := host, "-._"
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") && len(host) > 2 {
-		inner, allowed = host[1:len(host)-1], ":."
-	}
-	if inner == "" {
-		return "", false
-	}
-	for i := 0; i < len(inner); i++ {
-		if !alphanumeric(inner[i]) && strings.IndexByte(allowed, inner[i]) < 0 {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		address, err := netip.ParseAddr(host[1 : len(host)-1])
+		if err != nil || !address.Is6() || address.Zone() != "" {
 			return "", false
 		}
+		host = "[" + address.String() + "]"
+	} else if !regularName(host) {
+		return "", false
 	}
 	host = strings.ToLower(host)
 	if port == "" || scheme == "https" && port == "443" || scheme == "http" && port == "80" {
@@ -67,6 +65,16 @@ func normalHost(scheme, authority string) (string, bool) {
 		return "", false
 	}
 	return host + ":" + port, true
+}
+
+// regularName reports whether a host is a name as DNS has it, or an IPv4 address.
+func regularName(host string) bool {
+	for i := 0; i < len(host); i++ {
+		if !alphanumeric(host[i]) && strings.IndexByte("-._", host[i]) < 0 {
+			return false
+		}
+	}
+	return host != ""
 }
 
 func alphanumeric(c byte) bool {

@@ -19,7 +19,7 @@ func TestURLsThatMeanTheSameAreTheSame(t *testing.T) {
 		{"https://deputy.example", "https://deputy.example/", "https://deputy.example?x", "https://deputy.example/.", "https://deputy.example/a/..", "https://deputy.example/%2e%2e"},
 		{"http://127.0.0.1:8080/a", "http://127.0.0.1:8080/b/../a"},
 		{"http://host/a", "http://host:80/a", "http://HOST:/a"},
-		{"https://[::1]:8443/a%2fb", "https://[::1]:8443/a%2Fb"},
+		{"https://[::1]:8443/a%2fb", "https://[::1]:8443/a%2Fb", "https://[0:0:0:0:0:0:0:1]:8443/a%2Fb"},
 		{"https://deputy.example/a/b/", "https://deputy.example/a/b/.", "https://deputy.example/a/b/c/.."},
 		{"https://deputy.example//a", "https://deputy.example//b/../a"},
 		{"https://deputy.example/A"},
@@ -67,7 +67,9 @@ func FuzzTarget(f *testing.F) {
 		ours, err := url.Parse(normal)
 		require.NoError(t, err)
 		require.Equal(t, strings.ToLower(theirs.Scheme), ours.Scheme)
-		require.Equal(t, strings.ToLower(theirs.Hostname()), ours.Hostname())
+		if !strings.Contains(theirs.Host, "[") { // an IPv6 address has one spelling here, and many there
+			require.Equal(t, strings.ToLower(theirs.Hostname()), ours.Hostname())
+		}
 		require.Nil(t, theirs.User)
 		port := theirs.Port()
 		if port == map[string]string{"http": "80", "https": "443"}[ours.Scheme] {

@@ -47,7 +47,7 @@ func (a Assertion) Valid() []Case {
 		c.claim(s.Alg+" with a list as audience", "", "aud", `["https://elsewhere.example",`+quote(a.Audience)+`]`)
 		c.claim(s.Alg+" with a fraction of a second", "", "exp", number(a.Now.Unix()+60)+".75")
 		c.claim(s.Alg+" with unknown claims", "", "x", `{"y":[null,true,-1.5e-3,"\ud83d\ude00"]}`)
-		c.raw(s.Alg+" with white space", "", " "+c.base.header.text()+"\n", strings.ReplaceAll(p.with("jti", `"spaced"`).text(), `,`, " ,\r\n\t"))
+		c.raw(s.Alg+" with white space", "", "{ "+c.base.header.text()[1:], strings.ReplaceAll(p.with("jti", `"spaced"`).text(), `,`, " ,\r\n\t"))
 	}
 	return c.list
 }

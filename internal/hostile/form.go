@@ -205,6 +205,8 @@ func (c *cases) headers(keys *Keys) {
 	c.header("header: a name twice far inside", "malformed", h.and("x", `[{"y":{"z":1,"z":1}}]`))
 	c.header("header: too deep", "malformed", h.and("x", nested(20, "[", "", "]")))
 	c.header("header: cty a number", "malformed", h.and("cty", "1"))
+	c.raw("header: white space in front", "malformed", " "+h.text(), c.base.payload.text())
+	c.raw("header: a line break behind", "malformed", h.text()+"\n", c.base.payload.text())
 	for name, text := range notObjects(h.text()) {
 		c.raw("header: "+name, "malformed", text, c.base.payload.text())
 	}

@@ -127,7 +127,13 @@ func NewKeys() (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an RSA key: %w", err)
 	}
+	return KeysOf(ed, ec, rs)
+}
+
+// KeysOf wraps key pairs that somebody has.
+func KeysOf(ed ed25519.PrivateKey, ec *ecdsa.PrivateKey, rs *rsa.PrivateKey) (*Keys, error) {
 	k := &Keys{}
+	var err error
 	for _, pair := range []struct {
 		to      **Signer
 		private crypto.Signer
