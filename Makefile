@@ -30,7 +30,7 @@ SIM_SEED      ?= $(shell date +%s)
 CHAINS ?= 100000
 
 # Packages whose promise is about several goroutines or several nodes at once.
-CONCURRENT := ./revocation/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
+CONCURRENT := ./revocation/... ./proofs/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
 
 .PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults robustness sim chains mutants long clean help
 
@@ -47,7 +47,7 @@ race: ## the concurrent packages over and over (RACE_COUNT=5) under the race det
 	$(GO) test -race -count=$(RACE_COUNT) $(CONCURRENT)
 
 cover: ## coverage of the packages that hold the promises
-	$(GO) test -cover ./tokens/ ./revocation/ ./fsm/ ./policy/ ./cluster/ ./api/
+	$(GO) test -cover ./tokens/ ./proofs/ ./revocation/ ./fsm/ ./policy/ ./cluster/ ./api/
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
 	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | \

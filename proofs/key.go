@@ -210,8 +210,8 @@ func (j *jwk) public() (Key, error) {
 }
 
 func (k *Key) setEd25519() error {
-	x, err := decodeMember("x", k.material.x, ed25519.PublicKeySize)
-	if err != nil {
+	x := make([]byte, ed25519.PublicKeySize)
+	if err := decodeExactly(x, "x", k.material.x); err != nil {
 		return err
 	}
 	if weakEd25519(x) {
@@ -221,19 +221,15 @@ func (k *Key) setEd25519() error {
 	return nil
 }
 
-func (k *Key) setP256() error {
-	x, err := decodeMember("x", k.material.x, coordinate)
-	if err != nil {
-		return err
-	}
-	y, err := decodeMember("y", k.material.y, coordinate)
-	if err != nil {
-		return err
-	}
+func (k *Key) setP256() (err error) {
 	var point [1 + 2*coordinate]byte
 	point[0] = 4
-	copy(point[1:], x)
-	copy(point[1+coordinate:], y)
+	if err := decodeExactly(point[1:1+coordinate], "x", k.material.x); err != nil {
+		return err
+	}
+	if err := decodeExactly(point[1+coordinate:], "y", k.material.y); err != nil {
+		return err
+	}
 	if k.ecdsa, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point[:]); err != nil {
 		return refuse(ReasonKey, `its "x" and "y" are no point of P-256`)
 	}
@@ -241,11 +237,13 @@ func (k *Key) setP256() error {
 }
 
 func (k *Key) setRSA() error {
-	n, err := decodeMember("n", k.material.n, maxModulusBits/8)
+	var roomN [maxModulusBits / 8]byte
+	var roomE [maxExponentLen]byte
+	n, err := decodeMember(roomN[:], "n", k.material.n)
 	if err != nil {
 		return err
 	}
-	e, err := decodeMember("e", k.material.e, maxExponentLen)
+	e, err := decodeMember(roomE[:], "e", k.material.e)
 	if err != nil {
 		return err
 	}
@@ -268,28 +266,39 @@ func (k *Key) setRSA() error {
 	return nil
 }
 
-// decodeMember reads base64url of exactly size bytes, or of 1 to size bytes for the parts of an RSA key.
-func decodeMember(name, text string, size int) ([]byte, error) {
+// decodeExactly reads base64url of as many bytes as fit.
+func decodeExactly(room []byte, name, text string) error {
+	value, err := decodeMember(room, name, text)
+	if err == nil && len(value) != len(room) {
+		return wrongSize(name, len(value))
+	}
+	return err
+}
+
+// decodeMember reads base64url of one byte or more into the room.
+func decodeMember(room []byte, name, text string) ([]byte, error) {
 	if text == "" {
 		return nil, refuse(ReasonMissing, "%q is missing from the key", name)
 	}
-	exact := name == "x" || name == "y"
-	if n := segment.DecodedLen(len(text)); n > size || exact && n != size {
-		return nil, refuse(ReasonKey, "%q has %d bytes, which is not what a key of its kind has", name, n)
+	if n := segment.DecodedLen(len(text)); n > len(room) {
+		return nil, wrongSize(name, n)
 	}
-	value, err := decodeString(text)
-	if err != nil {
+	// encoding/base64 skips line breaks.
+	n := 0
+	ok := visible(text)
+	if ok {
+		var err error
+		n, err = segment.Decode(room, []byte(text))
+		ok = err == nil
+	}
+	if !ok || n == 0 {
 		return nil, malformed("%q is not unpadded base64url in its only spelling", name)
 	}
-	return value, nil
+	return room[:n], nil
 }
 
-// decodeString decodes what may also hold line breaks, which encoding/base64 would skip.
-func decodeString(text string) ([]byte, error) {
-	if !visible(text) {
-		return nil, base64.CorruptInputError(0)
-	}
-	return segment.DecodeString(text)
+func wrongSize(name string, n int) error {
+	return refuse(ReasonKey, "%q has %d bytes, which is not what a key of its kind has", name, n)
 }
 
 // appendMembers appends the members that make up the key, in the order of RFC 7638 section 3.2. Their values have been

@@ -3,10 +3,12 @@ package proofs_test
 import (
 	"bytes"
 	"crypto"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"io"
 	"math"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -241,4 +243,9 @@ func TestOthersAcceptWhatWeRefuse(t *testing.T) {
 	}
 	t.Logf("jwx takes %d of the hostile assertions for good ones, times and parties left aside", accepted)
 	require.Greater(t, accepted, 50)
+}
+
+// ecdsaDER is the form of a signature that the standard library verifies.
+func ecdsaDER(raw []byte) ([]byte, error) {
+	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])})
 }
