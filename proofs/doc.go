@@ -35,6 +35,13 @@
 //	err = p.Once(memory, now) // last
 //	… p.Thumbprint is cnf.jkt of what is minted
 //
+// # What a refusal becomes
+//
+// A refused assertion is invalid_client (RFC 6749 section 5.2), a refused subject token invalid_request (RFC 8693
+// section 2.2.2), a refused proof invalid_dpop_proof (RFC 9449 section 5), and one without a good nonce use_dpop_nonce.
+// ReasonReplayFull alone is this side's doing: temporarily_unavailable. Details may be sent as error_description, as
+// they quote nothing but what was expected.
+//
 // # One reader for all
 //
 // The readers of JWTs that people link do not agree with each other: about names that are there twice, half a

@@ -26,7 +26,7 @@ type IDTokenRules struct {
 	// Audiences are the client ids that are trusted: one must be in aud, and no other may be. The authorized party
 	// (azp), which must be there where aud has several values, is one of them too.
 	Audiences []string
-	// MaxAge is the longest time since iat; zero is MaxIDTokenAge.
+	// MaxAge is the longest time since iat, to which Skew is added; zero is MaxIDTokenAge.
 	MaxAge time.Duration
 	// Nonce, if set, is what nonce must be.
 	Nonce string

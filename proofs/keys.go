@@ -11,11 +11,11 @@ import (
 
 // Bounds of key sets.
 const (
-	// MaxKeysBytes bounds a key or a set that a caller registers.
+	// MaxKeysBytes bounds a key or a set that a caller registers, and the canonical form of any set.
 	MaxKeysBytes = 16 << 10
 	// MaxPublishedBytes bounds a set that was fetched from an issuer: some put a certificate chain beside each key.
 	MaxPublishedBytes = 64 << 10
-	// MaxKeys bounds the keys of a set.
+	// MaxKeys bounds the keys of a set, those of no use included.
 	MaxKeys = 32
 )
 
@@ -25,8 +25,8 @@ type Keys struct {
 	skipped []string
 }
 
-// ParseKeys reads what a caller registers: one JSON Web Key, or a set of them (RFC 7517), of at most MaxKeysBytes and
-// MaxKeys keys. Every key must be of use: Ed25519 (for EdDSA), P-256 (ES256) or RSA of 2048 to 4096 bits (RS256). A
+// ParseKeys reads what a caller registers, or what Canonical wrote: one JSON Web Key, or a set of them (RFC 7517), of at
+// most MaxKeysBytes and MaxKeys keys. Every key must be of use: Ed25519 (for EdDSA), P-256 (ES256) or RSA of 2048 to 4096 bits (RS256). A
 // key without kid is filed under its thumbprint. Members that are not known are passed over; those of a private key
 // are refused with ReasonPrivateKey, as such a key has leaked. Errors are *Error.
 func ParseKeys(jwks []byte) (*Keys, error) { return parseKeys(jwks, MaxKeysBytes, false) }
@@ -62,6 +62,10 @@ func parseKeys(text []byte, most int, lenient bool) (*Keys, error) {
 		if k.keys[i].kid == k.keys[i-1].kid {
 			return nil, refuse(ReasonKey, `two keys have the same "kid"; a token could mean either`)
 		}
+	}
+	// What is stored must be readable again, and the names that were added have made it longer.
+	if n := len(k.Canonical()); n > MaxKeysBytes {
+		return nil, refuse(ReasonTooLong, "the keys of use have %d bytes with their names; at most %d are allowed", n, MaxKeysBytes)
 	}
 	return k, nil
 }

@@ -111,6 +111,37 @@ func TestPublishedSetMayHoldKeysThatAreOfNoUse(t *testing.T) {
 	require.NoError(t, err, "certificate chains make sets long")
 }
 
+// Canonical adds names, so a set that just fits would not fit any more when it is read back from where it was stored.
+func TestSetThatCouldNotBeReadBackIsRefused(t *testing.T) {
+	key := func(i int) string {
+		modulus := append([]byte{0x80, byte(i)}, fixed("n", 510)...)
+		modulus[511] |= 1
+		return `,{"kty":"RSA","n":"` + base64.RawURLEncoding.EncodeToString(modulus) + `","e":"AQAB"}`
+	}
+	set, stored := "", 0
+	for i := range proofs.MaxKeys {
+		set += key(i)
+		text := []byte(`{"keys":[` + set[1:] + `]}`)
+		require.LessOrEqual(t, len(text), proofs.MaxKeysBytes)
+		for _, parse := range []func([]byte) (*proofs.Keys, error){proofs.ParseKeys, proofs.ParsePublishedKeys} {
+			keys, err := parse(text)
+			if err != nil {
+				requireReason(t, proofs.ReasonTooLong, err)
+				require.Greater(t, i, 15)
+				stored++
+				continue
+			}
+			_, err = proofs.ParseKeys(keys.Canonical())
+			require.NoError(t, err)
+		}
+		if stored > 0 {
+			require.Equal(t, 2, stored)
+			return
+		}
+	}
+	require.Fail(t, "no set was too long")
+}
+
 func TestPrivateKeyIsCalledLeaked(t *testing.T) {
 	_, err := proofs.ParseKeys([]byte(`{"d":"c2VjcmV0LXNlY3JldC1zZWNyZXQ",` + rfc8037Ed[1:]))
 	requireReason(t, proofs.ReasonPrivateKey, err)

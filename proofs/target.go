@@ -24,6 +24,11 @@ func sameTarget(htu string, urls []string) bool {
 // Whatever a browser and a server might read differently is no URL: user information, an escaped host, a backslash,
 // a byte that is not ASCII.
 func normalise(url string) (string, bool) {
+	for i := 0; i < len(url); i++ {
+		if url[i] <= ' ' || url[i] > '~' {
+			return "", false
+		}
+	}
 	url, _, _ = strings.Cut(url, "#")
 	url, _, _ = strings.Cut(url, "?")
 	scheme, rest, ok := strings.Cut(url, "://")

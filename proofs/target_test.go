@@ -49,7 +49,7 @@ func TestURLsThatMeanTheSameAreTheSame(t *testing.T) {
 // net/url has its own reading of a URL. Where both take one, they must find the same host and path.
 func FuzzTarget(f *testing.F) {
 	for _, seed := range []string{
-		"https://deputy.example:443/a/%2e%2E/b?c#d", "http://[::1]:80//x/../y/", "https://a.example@b.example/", "https://a.example\\b", "https://a%41/", "https://h:1/%zz", "HTTP://H",
+		"https://deputy.example:443/a/%2e%2E/b?c#d", "http://[::1]:80//x/../y/", "https://a.example@b.example/", "https://a.example\\b", "https://a%41/", "https://h:1/%zz", "HTTP://H", "http://h?\x1a",
 	} {
 		f.Add(seed)
 	}

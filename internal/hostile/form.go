@@ -360,6 +360,7 @@ func (c *cases) signatures(keys *Keys) {
 		return signature
 	})
 	c.signature("ES256: in DER", "signature", of(ec), ec.der)
+	c.signature("ES256: a zero byte between r and s", "signature", of(ec), func(signed string) []byte { return slices.Insert(ec.Sign(signed), 32, 0) })
 	for name, half := range map[string]int{"r": 0, "s": 32} {
 		for value, fill := range map[string]byte{"zero": 0, "beyond the order of the group": 0xff} {
 			c.signature("ES256: "+name+" "+value, "signature", of(ec), func(signed string) []byte {
