@@ -2,6 +2,7 @@ package proofs_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,26 @@ func TestAssertionWithoutIatIsGoodWhereNoStartIsGiven(t *testing.T) {
 	a, err := rules.Verify([]byte(list[0].Token(`{"alg":"EdDSA"}`, payload)), now, keys)
 	require.NoError(t, err)
 	require.True(t, a.IssuedAt.IsZero())
+
+	payload = strings.Replace(payload, "1790000330", "1790000331", 1)
+	_, err = rules.Verify([]byte(list[0].Token(`{"alg":"EdDSA"}`, payload)), now, keys)
+	requireReason(t, proofs.ReasonLifetime, err)
+}
+
+// The id that is peeked at is looked up, so it must look like one.
+func TestPeekingFindsOnlyWhatCouldBeAClient(t *testing.T) {
+	names := 0
+	for _, c := range goodAssertion(t).Cases() {
+		got, err := proofs.AssertionClient([]byte(c.Token))
+		if strings.HasPrefix(c.Name, "iss and sub are") && !strings.HasSuffix(c.Name, "another client") {
+			requireReason(t, proofs.ReasonSubject, err)
+			names++
+		}
+		if err == nil {
+			require.NoError(t, identity.ValidName(got), c.Name)
+		}
+	}
+	require.Greater(t, names, 5)
 }
 
 // An iat is in whole seconds, so one of the second in which the process started may lie before the start.
@@ -78,8 +99,13 @@ func TestAssertionIsGoodOnce(t *testing.T) {
 		}
 		requireReason(t, proofs.ReasonReplayed, a.Once(memory, at))
 	}
+	// One that arrives late is still good once.
+	a, err := assertionRules().Verify(assertionBy(list[0], "k0"), now+89_999, keys)
+	require.NoError(t, err)
+	require.NoError(t, a.Once(proofs.NewReplay(1000), now+89_999))
+
 	// From here on it is refused by its exp, and may be forgotten.
-	_, err := assertionRules().Verify(assertionBy(list[0], "k0"), now+90_000, keys)
+	_, err = assertionRules().Verify(assertionBy(list[0], "k0"), now+90_000, keys)
 	requireReason(t, proofs.ReasonExpired, err)
 }
 
