@@ -53,6 +53,7 @@ type Options struct {
 	Freshness   Freshness
 	Cluster     Cluster
 	Denials     Denials
+	Sessions    Sessions
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -77,7 +78,7 @@ func (o *Options) validate() error {
 		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
 		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
-		missing(o.Denials == nil, "Denials"),
+		missing(o.Denials == nil, "Denials"), missing(o.Sessions == nil, "Sessions"),
 	)
 }
 
@@ -91,6 +92,7 @@ type API struct {
 	waiting    waiters
 	backups    waiters
 	restores   waiters
+	asking     waiters // questions to all nodes about sessions
 	standings  standings
 	settings   sync.Mutex // held while they are changed here
 	routes     []Route

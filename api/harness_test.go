@@ -64,8 +64,9 @@ type node struct {
 	onIsLeader func()
 	root       string
 
-	cluster *stubCluster
-	denials *stubDenials
+	cluster  *stubCluster
+	denials  *stubDenials
+	sessions *stubSessions
 }
 
 type syncBuffer struct {
@@ -279,9 +280,10 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	require.NoError(t, err)
 	n.cluster = &stubCluster{n: n, servers: []Server{{ID: "n1", Suffrage: "voter", Leader: true, Alive: true, Applied: 1}}}
 	n.denials = &stubDenials{n: n}
+	n.sessions = newStubSessions(n)
 	o := Options{
 		NodeID: n.name(), Proposer: n, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
-		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Clock: clock, Registerer: n.registry,
+		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}
 	for _, f := range tune {
