@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/sessions"
 )
 
 // Config is what an operator writes in YAML. Every key has a default but node_id and data_dir; an unknown
@@ -41,6 +42,8 @@ type Config struct {
 	Log     LogConfig     `yaml:"log"`
 	Limits  LimitsConfig  `yaml:"limits"`
 	Disk    DiskConfig    `yaml:"disk"`
+
+	Sessions SessionsConfig `yaml:"sessions"`
 }
 
 // PublicConfig is the listener for everybody.
@@ -91,6 +94,20 @@ const (
 	maxDiskReserveMiB     = 1 << 20 // a TiB
 )
 
+// SessionsConfig is what a node remembers of the sessions that it has started, for whoever lists them.
+type SessionsConfig struct {
+	// IndexMiB is how much memory that may take. What ends soonest makes room, and the listing says that it lacks
+	// something. A session takes 180 to 500 bytes.
+	IndexMiB int `yaml:"index_mib"`
+}
+
+// Bounds of SessionsConfig.
+const (
+	minSessionsMiB     = sessions.MinBytes / mebibyte
+	defaultSessionsMiB = sessions.DefaultBytes / mebibyte
+	maxSessionsMiB     = 1 << 16
+)
+
 // DefaultConfig holds the defaults that a file is read over.
 func DefaultConfig() Config {
 	return Config{
@@ -100,6 +117,8 @@ func DefaultConfig() Config {
 		Ops:     OpsConfig{Listen: "127.0.0.1:8421"},
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
 		Disk:    DiskConfig{ReserveMiB: defaultDiskReserveMiB},
+
+		Sessions: SessionsConfig{IndexMiB: defaultSessionsMiB},
 	}
 }
 
@@ -193,6 +212,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Disk.ReserveMiB < 0 || c.Disk.ReserveMiB > maxDiskReserveMiB {
 		bad("disk.reserve_mib", "is %d; it must be between 0, for none, and %d", c.Disk.ReserveMiB, maxDiskReserveMiB)
+	}
+	if c.Sessions.IndexMiB < minSessionsMiB || c.Sessions.IndexMiB > maxSessionsMiB {
+		bad("sessions.index_mib", "is %d; it must be between %d and %d", c.Sessions.IndexMiB, minSessionsMiB, maxSessionsMiB)
 	}
 	return errors.Join(wrong...)
 }

@@ -117,4 +117,9 @@ type Entry struct {
 }
 
 // Agent is the one that acts.
-func (e *Entry) Agent() string { return e.Chain[len(e.Chain)-1] }
+func (e *Entry) Agent() string {
+	if len(e.Chain) == 0 {
+		return "" // of no session in an Index, but an Entry may come from elsewhere
+	}
+	return e.Chain[len(e.Chain)-1]
+}
