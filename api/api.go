@@ -57,6 +57,7 @@ type Options struct {
 	Cluster     Cluster
 	Denials     Denials
 	RemoteKeys  RemoteKeys
+	Sessions    Sessions
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -81,7 +82,7 @@ func (o *Options) validate() error {
 		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
 		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
-		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"),
+		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"), missing(o.Sessions == nil, "Sessions"),
 	)
 }
 
@@ -95,6 +96,7 @@ type API struct {
 	waiting    waiters
 	backups    waiters
 	restores   waiters
+	asking     waiters // questions to all nodes about sessions
 	standings  standings
 	settings   sync.Mutex // held while they are changed here
 	started    identity.Instant

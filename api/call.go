@@ -49,7 +49,8 @@ type call struct {
 	buf      []byte
 	request  policy.Request
 	grant    policy.Grant
-	lent     fsm.Lent // what the session rests on, where it was there already
+	signedBy identity.Handle // of the key that signed the token
+	lent     fsm.Lent        // what the session rests on, where it was there already
 	audience []string
 }
 
@@ -252,20 +253,25 @@ func (c *call) setIndex(index uint64) {
 func answerList[T, W any](c *call, items []T, limit int, show func(T) W, cursor func(T) string) error {
 	if len(items) > limit {
 		items = items[:limit]
-		next := url.Values{}
-		for name, value := range c.ctx.QueryArgs().All() {
-			next.Set(string(name), string(value))
-		}
-		next.Set("after", cursor(items[limit-1]))
-		next.Set("limit", strconv.Itoa(limit))
-		path := string(c.ctx.URI().PathOriginal())
-		c.ctx.Response.Header.Set("Link", "<"+path+"?"+next.Encode()+`>; rel="next"`)
+		c.linkNext(cursor(items[limit-1]), limit)
 	}
 	page := make([]W, len(items))
 	for i, item := range items {
 		page[i] = show(item)
 	}
 	return c.answer(fasthttp.StatusOK, page)
+}
+
+// linkNext says where the next page is (RFC 8288).
+func (c *call) linkNext(cursor string, limit int) {
+	next := url.Values{}
+	for name, value := range c.ctx.QueryArgs().All() {
+		next.Set(string(name), string(value))
+	}
+	next.Set("after", cursor)
+	next.Set("limit", strconv.Itoa(limit))
+	path := string(c.ctx.URI().PathOriginal())
+	c.ctx.Response.Header.Set("Link", "<"+path+"?"+next.Encode()+`>; rel="next"`)
 }
 
 // entries makes a list that is never null on the wire.

@@ -324,7 +324,7 @@ func (a *API) answerSession(c *call, s *sessionRequest) error {
 	b := append(c.buf[:0], `{"session_id":`...)
 	b = appendJSONString(b, session.ID)
 	b = append(b, `,"access_token":"`...)
-	b, err := a.Minter.Mint(b, &c.grant)
+	b, err := a.mint(c, b)
 	if err != nil {
 		return err
 	}

@@ -339,8 +339,16 @@ func sessionRoutes() []Route {
 			Summary: "Start a session: by an API token with role runtime, or with the agent's own credentials (HTTP Basic)", handler: (*API).createSession,
 		},
 		{
+			Method: "GET", Path: path, Name: "listSessions", Kind: KindRead, Roles: sessionReaders, Query: sessionFilters(),
+			Response: wire.SessionList{}, Status: 200, Summary: "List the sessions that have not ended, by id, as the nodes remember them", handler: (*API).listSessions,
+		},
+		{
+			Method: "DELETE", Path: path, Name: "endSessions", Kind: KindWrite, Kept: true, Roles: stoppers, Query: endFilters(),
+			Response: wire.SessionsEnded{}, Status: 200, Summary: "End all sessions of an agent or of a principal, who may start new ones", handler: (*API).endSessions, stops: (*API).stopSessions,
+		},
+		{
 			Method: "GET", Path: path + "/{id}", Name: "getSession", Kind: KindRead, Roles: sessionReaders,
-			Response: wire.SessionState{}, Status: 200, Summary: "Tell whether a session was revoked", handler: (*API).getSession,
+			Response: wire.SessionState{}, Status: 200, Summary: "Tell what is known of a session, and whether it was revoked", handler: (*API).getSession,
 		},
 		{
 			Method: "DELETE", Path: path + "/{id}", Name: "revokeSession", Kind: KindWrite, Kept: true, Roles: sessionEnders, Query: reasonQuery,

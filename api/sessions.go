@@ -3,8 +3,6 @@ package api
 import (
 	"encoding/binary"
 
-	"github.com/valyala/fasthttp"
-
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
@@ -17,27 +15,6 @@ func sessionStart(id string) (identity.Instant, error) {
 		return 0, err
 	}
 	return identity.Instant(binary.BigEndian.Uint64(uuid[:8]) >> 16), nil
-}
-
-func (a *API) getSession(c *call) error {
-	id, err := c.param("id")
-	if err != nil {
-		return err
-	}
-	started, err := sessionStart(id)
-	if err != nil {
-		return notFound("session", id)
-	}
-	handle := identity.SessionHandle(id)
-	state := wire.SessionState{
-		SessionID: id, StartedAt: started, EndsBy: started + identity.MaxSessionSeconds*1000,
-		Revoked: a.Revocations.Revoked(handle), Revocation: c.revocation(handle),
-	}
-	// A node that can't vouch for its state must not say that a session is still good.
-	if err := a.fresh(c); err != nil && !state.Revoked {
-		return err
-	}
-	return c.answer(fasthttp.StatusOK, state)
 }
 
 // revocation shows the replicated record of a handle, if it has one.

@@ -34,6 +34,8 @@ func TestEveryStopIsDeniedWhereItWasAskedFor(t *testing.T) {
 	}{
 		{"POST", "/api/v1/revocations", `{"session_id":"` + session + `"}`, identity.Handle(session)},
 		{"DELETE", "/api/v1/sessions/" + session, nil, identity.Handle(session)},
+		{"DELETE", "/api/v1/sessions?agent=inbox-assistant", nil, "agent"},
+		{"DELETE", "/api/v1/sessions?principal=a@x&reason=r", nil, "principal"},
 		{"POST", "/api/v1/revocations", `{"handles":["key_x"]}`, "key_x"},
 		{"POST", "/api/v1/revocations", `{"agent_id":"inbox-assistant"}`, "agent"},
 		{"POST", "/api/v1/agents/inbox-assistant/lifecycle/activate", nil, "agent"},

@@ -67,7 +67,7 @@ func (a *API) token(c *call) error {
 		return err
 	}
 	b := append(c.buf[:0], `{"access_token":"`...)
-	if b, err = a.Minter.Mint(b, &c.grant); err != nil {
+	if b, err = a.mint(c, b); err != nil {
 		return err
 	}
 	session := c.grant.Session()
@@ -127,6 +127,7 @@ func (a *API) answerMint(c *call, status int) error {
 		run = mintDelegated
 	}
 	a.metrics.mints[run].Inc()
+	a.Sessions.Started(c.grant.Session(), c.grant.Handles(), c.signedBy)
 	noStore(&c.ctx.Response, status)
 	c.ctx.Response.SetBody(c.buf)
 	return nil

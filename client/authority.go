@@ -11,7 +11,6 @@ import (
 
 const (
 	delegationsPath = "/api/v1/delegations"
-	sessionsPath    = "/api/v1/sessions"
 	revocationsPath = "/api/v1/revocations"
 	apiTokensPath   = "/api/v1/api-tokens"
 	issuersPath     = "/api/v1/trusted-issuers"
@@ -65,19 +64,6 @@ func (c *Client) CreateSession(ctx context.Context, body any, agent *Credentials
 	_, err := c.Do(ctx, &Request{
 		Method: http.MethodPost, Path: sessionsPath, Body: body, Credentials: agent, Repeatable: true,
 	}, out)
-	return orNil(out, err)
-}
-
-// Session says when a session began and whether it was revoked.
-func (c *Client) Session(ctx context.Context, id string) (*wire.SessionState, error) {
-	return get[wire.SessionState](ctx, c, at(sessionsPath, id))
-}
-
-// EndSession revokes a session: its token is dead at every node.
-func (c *Client) EndSession(ctx context.Context, id, reason string, options ...Option) (*wire.Revocation, error) {
-	out := new(wire.Revocation)
-	r := &Request{Method: http.MethodDelete, Path: at(sessionsPath, id), Query: reasonQuery(reason)}
-	_, err := c.Do(ctx, r.with(options), out)
 	return orNil(out, err)
 }
 

@@ -65,7 +65,7 @@ func (s *state) setPrincipalStatus(b SetPrincipalStatus) (*PrincipalChange, *ide
 }
 
 // killPrincipal withdraws all delegations by one number: every delegation that is older than the kill counts
-// as withdrawn from here on.
+// as withdrawn from here on. Where consent is kept, the sessions that rest on them end all the same, by the generation.
 func (s *state) killPrincipal(b KillPrincipal) (*PrincipalChange, *identity.Error) {
 	row, err := s.principal(b.ID)
 	if err != nil {
@@ -75,7 +75,9 @@ func (s *state) killPrincipal(b KillPrincipal) (*PrincipalChange, *identity.Erro
 		row.Status = identity.StatusSuspended
 	}
 	handles := s.endPrincipalGeneration(row, b.Reason)
-	row.killed, row.killedAt = row.Generation, s.time
+	if !b.KeepConsent {
+		row.killed, row.killedAt = row.Generation, s.time
+	}
 	return &PrincipalChange{Principal: s.putPrincipal(row), Handles: handles}, nil
 }
 

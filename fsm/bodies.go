@@ -99,11 +99,12 @@ type SetPrincipalStatus struct {
 }
 
 // KillPrincipal denies the principal's generation, withdraws all their delegations together with their
-// consent to new ones, and suspends an active principal unless KeepActive. Value: *PrincipalChange.
+// consent to new ones unless KeepConsent, and suspends an active principal unless KeepActive. Value: *PrincipalChange.
 type KillPrincipal struct {
-	ID         string `codec:"i"`
-	KeepActive bool   `codec:"ka,omitempty"`
-	Reason     string `codec:"re,omitempty"`
+	ID          string `codec:"i"`
+	KeepActive  bool   `codec:"ka,omitempty"`
+	KeepConsent bool   `codec:"kc,omitempty"` // only what runs is ended
+	Reason      string `codec:"re,omitempty"`
 }
 
 // DeletePrincipal denies the principal's generation and removes it with all their delegations and with the

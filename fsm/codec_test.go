@@ -31,6 +31,7 @@ func samples() []Command {
 		UpdatePrincipal{Principal: identity.Principal{ID: "ann@x"}, IfRevision: 1},
 		SetPrincipalStatus{ID: "ann@x", Status: identity.StatusActive},
 		KillPrincipal{ID: "ann@x", Reason: "phished"},
+		KillPrincipal{ID: "ann@x", KeepActive: true, KeepConsent: true},
 		DeletePrincipal{ID: "ann@x"},
 		CreateApplication{identity.Application{Name: "gmail", Audience: "https://gmail.example", Scopes: "a b"}},
 		UpdateApplication{Application: identity.Application{Name: "gmail"}},

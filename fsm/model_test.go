@@ -55,6 +55,7 @@ func randomBody(t *rapid.T) Body {
 		UpdatePrincipal{Principal: identity.Principal{ID: principal}},
 		SetPrincipalStatus{ID: principal, Status: status},
 		KillPrincipal{ID: principal, KeepActive: yes},
+		KillPrincipal{ID: principal, KeepActive: true, KeepConsent: yes},
 		DeletePrincipal{ID: principal},
 		CreateApplication{app},
 		UpdateApplication{Application: app},

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/sessions"
 )
 
 // Config is what an operator writes in YAML. Every key has a default but node_id and data_dir; an unknown
@@ -43,6 +44,7 @@ type Config struct {
 	Disk    DiskConfig    `yaml:"disk"`
 
 	Outbound OutboundConfig `yaml:"outbound"`
+	Sessions SessionsConfig `yaml:"sessions"`
 }
 
 // OutboundConfig says which addresses this node may speak to of those that are typed into it: where clients and issuers
@@ -101,6 +103,20 @@ const (
 	maxDiskReserveMiB     = 1 << 20 // a TiB
 )
 
+// SessionsConfig is what a node remembers of the sessions that it has started, for whoever lists them.
+type SessionsConfig struct {
+	// IndexMiB is how much memory that may take. What ends soonest makes room, and the listing says that it lacks
+	// something. A session takes 180 to 500 bytes.
+	IndexMiB int `yaml:"index_mib"`
+}
+
+// Bounds of SessionsConfig.
+const (
+	minSessionsMiB     = sessions.MinBytes / mebibyte
+	defaultSessionsMiB = sessions.DefaultBytes / mebibyte
+	maxSessionsMiB     = 1 << 16
+)
+
 // DefaultConfig holds the defaults that a file is read over.
 func DefaultConfig() Config {
 	return Config{
@@ -110,6 +126,8 @@ func DefaultConfig() Config {
 		Ops:     OpsConfig{Listen: "127.0.0.1:8421"},
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
 		Disk:    DiskConfig{ReserveMiB: defaultDiskReserveMiB},
+
+		Sessions: SessionsConfig{IndexMiB: defaultSessionsMiB},
 	}
 }
 
@@ -203,6 +221,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Disk.ReserveMiB < 0 || c.Disk.ReserveMiB > maxDiskReserveMiB {
 		bad("disk.reserve_mib", "is %d; it must be between 0, for none, and %d", c.Disk.ReserveMiB, maxDiskReserveMiB)
+	}
+	if c.Sessions.IndexMiB < minSessionsMiB || c.Sessions.IndexMiB > maxSessionsMiB {
+		bad("sessions.index_mib", "is %d; it must be between %d and %d", c.Sessions.IndexMiB, minSessionsMiB, maxSessionsMiB)
 	}
 	return errors.Join(wrong...)
 }

@@ -33,6 +33,8 @@ func TestConfigReportsEverythingThatIsWrongByKey(t *testing.T) {
 		"public: {trusted_proxies: [anyone]}":   "anyone",
 		"limits: {requests_per_second: -1}":     "limits:",
 		"disk: {reserve_mib: -1}":               "disk.reserve_mib:",
+		"sessions: {index_mib: 0}":              "sessions.index_mib:",
+		"sessions: {index_mib: 65537}":          "sessions.index_mib:",
 		"external_urls: ['https://ok', 'nope']": "external_urls/1:",
 	} {
 		_, err := server.ParseConfig([]byte(text))

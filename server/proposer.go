@@ -28,6 +28,7 @@ const (
 	methodClock      = "clock"       // what a node's clock says
 	methodGossipKeys = "gossip-keys" // whether a node uses the gossip keys as of an index
 	methodMayLead    = "may-lead"    // whether a voter would take leadership
+	methodSessions   = "sessions"    // what a node remembers of the sessions that it has started
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.

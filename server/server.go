@@ -77,6 +77,7 @@ type Server struct {
 	denials  *denials
 	pending  *pendingStops
 	disk     *diskReserve
+	sessions *startedSessions
 	api      *api.API
 
 	outbound   *outbound.Client
@@ -229,6 +230,7 @@ func (s *Server) wire(o Options) (err error) {
 	})
 	s.lease = cluster.NewLease(s.leaseOptions(o.LeaseRenewal))
 	s.exposeState()
+	s.sessions = s.newSessions()
 	issuer := func() string { return s.fsm.View().Settings().Issuer }
 	cache := tokens.NewCache(cachedTokens)
 	if s.minter, err = tokens.NewMinter(tokens.MinterOptions{Issuer: issuer, Checker: s.revoked, Cache: cache}); err != nil {
@@ -247,7 +249,7 @@ func (s *Server) wire(o Options) (err error) {
 	s.api, err = api.New(api.Options{
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
 		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Keys: s.keys.Keyring,
-		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Clock: s.clock,
+		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Sessions: s.sessions, Clock: s.clock,
 		Logger: s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,
 		Limits: api.Limits{
@@ -277,6 +279,7 @@ func (s *Server) handlers() {
 	s.node.Handle(methodClock, s.serveClock)
 	s.node.Handle(methodGossipKeys, s.serveGossipKeys)
 	s.node.Handle(methodMayLead, s.serveMayLead)
+	s.node.Handle(methodSessions, s.serveSessions)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
 		return s.api.ServeForwarded(ctx, request)
 	})
@@ -313,6 +316,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.yieldLeadership(s.background) })
 	s.running.Go(func() error { return s.disk.run(s.background) })
 	s.running.Go(func() error { return s.remoteKeys.Run(s.background) })
+	s.running.Go(func() error { return s.sessions.run(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
 	if err := s.settle(ctx); err != nil {
 		return err
@@ -325,6 +329,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 // enter starts the consensus from the data folder, as a new cluster's first node, or by joining.
 func (s *Server) enter(ctx context.Context) error {
 	known := s.node.HasState()
+	s.sessions.first.Store(!known)
 	switch {
 	case known, s.config.Bootstrap:
 		if err := s.node.Start(ctx); err != nil {

@@ -50,36 +50,51 @@ func (m *Minter) SetSigner(s *Signer) { m.signer.Store(s) }
 // the grant's handles was revoked since policy looked, CodeTooLarge for more claims than a token holds, and
 // CodeInternal for a grant that no policy made.
 func (m *Minter) Mint(dst []byte, g *policy.Grant) ([]byte, error) {
-	if g == nil || !g.Valid() {
-		return dst, identity.Errorf(identity.CodeInternal, "BUG: minting from a grant that no policy made")
-	}
-	signer := m.signer.Load()
-	if signer == nil {
-		return dst, identity.Errorf(identity.CodeNotFresh, "this node has no token key in use").
-			WithHint("ask another node, or try again shortly")
-	}
-	if m.checker.Revoked(signer.handles...) {
-		return dst, identity.Errorf(identity.CodeNotFresh, "the token key of this node is revoked").
-			WithHint("ask another node")
-	}
-	if m.checker.Revoked(g.Handles()...) {
-		return dst, identity.Errorf(identity.CodeRevoked, "what this session rests on has been revoked").
-			WithHint("start again from the agent's own credentials, or ask who revoked it: GET /api/v1/revocations")
+	token, _, err := m.MintSigned(dst, g)
+	return token, err
+}
+
+// MintSigned is Mint, and says which key has signed: by its handle, which is in no token and ends it like those that are.
+func (m *Minter) MintSigned(dst []byte, g *policy.Grant) (token []byte, key identity.Handle, err error) {
+	signer, err := m.mayMint(g)
+	if err != nil {
+		return dst, "", err
 	}
 	issuer := m.issuer()
 	if issuer == "" {
-		return dst, identity.Errorf(identity.CodeNotFresh, "this node has not heard of the cluster's issuer yet").
+		return dst, "", identity.Errorf(identity.CodeNotFresh, "this node has not heard of the cluster's issuer yet").
 			WithHint("ask another node, or try again shortly")
 	}
-	token, err := appendToken(dst, signer, issuer, g.Session(), g.Handles())
+	token, err = appendToken(dst, signer, issuer, g.Session(), g.Handles())
 	if err != nil {
-		return dst, err
+		return dst, "", err
 	}
 	if m.cache != nil {
 		d := sha256.Sum256(token[len(dst):])
 		m.cache.add(&d, nil)
 	}
-	return token, nil
+	return token, signer.handles[0], nil
+}
+
+// mayMint returns the key to sign with, or why there is nothing to sign.
+func (m *Minter) mayMint(g *policy.Grant) (*Signer, error) {
+	if g == nil || !g.Valid() {
+		return nil, identity.Errorf(identity.CodeInternal, "BUG: minting from a grant that no policy made")
+	}
+	signer := m.signer.Load()
+	if signer == nil {
+		return nil, identity.Errorf(identity.CodeNotFresh, "this node has no token key in use").
+			WithHint("ask another node, or try again shortly")
+	}
+	if m.checker.Revoked(signer.handles...) {
+		return nil, identity.Errorf(identity.CodeNotFresh, "the token key of this node is revoked").
+			WithHint("ask another node")
+	}
+	if m.checker.Revoked(g.Handles()...) {
+		return nil, identity.Errorf(identity.CodeRevoked, "what this session rests on has been revoked").
+			WithHint("start again from the agent's own credentials, or ask who revoked it: GET /api/v1/revocations")
+	}
+	return signer, nil
 }
 
 // appendToken appends header, payload and signature.

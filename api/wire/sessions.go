@@ -25,14 +25,28 @@ type Session struct {
 	DelegationID    string           `json:"delegation_id,omitempty"`
 }
 
-// SessionState is what any node knows of a session: sessions live in their tokens, so that is when it began
-// and whether it was revoked.
+// SessionState is what is known of a session. When it began and whether it was revoked any node can tell of any
+// session; the rest is there while the node that started it remembers it.
 type SessionState struct {
 	SessionID  string            `json:"session_id"`
 	StartedAt  identity.Instant  `json:"started_at" doc:"as the id says"`
 	EndsBy     identity.Instant  `json:"ends_by" doc:"no token of the session can live longer"`
-	Revoked    bool              `json:"revoked"`
+	Revoked    bool              `json:"revoked" doc:"where known is false: the session itself; else also by way of anything that it rests on"`
+	RevokedBy  identity.Handle   `json:"revoked_by,omitempty" doc:"the handle that was found revoked"`
 	Revocation *RevocationRecord `json:"revocation,omitempty"`
+
+	Known           bool             `json:"known" doc:"a node remembers it; false: what follows is absent"`
+	AgentID         string           `json:"agent_id,omitempty" doc:"who acts"`
+	PrincipalUserID string           `json:"principal_user_id,omitempty" doc:"absent: an autonomous run"`
+	Chain           []string         `json:"chain,omitempty" doc:"all agents, the first one first and the one that acts last"`
+	Scopes          []string         `json:"scopes,omitempty"`
+	Audience        []string         `json:"audience,omitempty"`
+	DelegationID    string           `json:"delegation_id,omitempty"`
+	ParentSessionID string           `json:"parent_session_id,omitempty" doc:"the session that it is a hop of"`
+	TriggerReason   string           `json:"trigger_reason,omitempty"`
+	ExpiresAt       identity.Instant `json:"expires_at,omitempty"`
+	Node            string           `json:"node,omitempty" doc:"the node that started it"`
+	Nodes           []SessionNode    `json:"nodes,omitempty" doc:"where it is not known: who was asked"`
 }
 
 // RevocationRequest names exactly one thing to stop, or handles.

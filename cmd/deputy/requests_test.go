@@ -24,6 +24,9 @@ func anything(t *testing.T) *fakeNode {
 		body := `{"committed":true,"fenced":true}`
 		if r.Method == http.MethodGet && (strings.HasSuffix(r.URL.Path, "s") && !strings.HasSuffix(r.URL.Path, "access") && !strings.HasSuffix(r.URL.Path, "settings")) {
 			body = "[]"
+			if r.URL.Path == "/api/v1/sessions" {
+				body = `{"sessions":[],"complete":true,"nodes":[]}`
+			}
 		}
 		_, _ = w.Write([]byte(body))
 	})
@@ -94,7 +97,11 @@ func TestCommandsSayWhatTheAPIUnderstands(t *testing.T) {
 		},
 		{[]string{"session", "create", "--agent", "a-1"}, "POST /api/v1/sessions", `{"agent_id":"a-1"}`},
 		{[]string{"session", "get", "ses_1"}, "GET /api/v1/sessions/ses_1", ""},
+		{[]string{"session", "list", "--agent", "a", "--principal", "u", "--active", "--limit", "5", "--after", "ses_1"}, "GET /api/v1/sessions?active=true&after=ses_1&agent=a&limit=5&principal=u", ""},
 		{[]string{"session", "end", "ses_1", "--reason", "r"}, "DELETE /api/v1/sessions/ses_1?reason=r", ""},
+		{[]string{"session", "end", "--agent", "a-1", "--reason", "r"}, "DELETE /api/v1/sessions?agent=a-1&reason=r", ""},
+		{[]string{"session", "end", "--principal", "u@x", "--wait", "fenced", "--wait-timeout", "5s"}, "DELETE /api/v1/sessions?principal=u%40x&timeout_seconds=5&wait=fenced", ""},
+		{[]string{"session", "end", "--agent", "a-1", "--dry-run"}, "DELETE /api/v1/sessions?agent=a-1&dry_run=true", ""},
 		{[]string{"revocation", "create", "--session", "ses_1", "--reason", "r"}, "POST /api/v1/revocations", `{"session_id":"ses_1","reason":"r"}`},
 		{[]string{"revocation", "list"}, "GET /api/v1/revocations", ""},
 		{[]string{"token", "explain", "tok", "--scope", "a", "--scope", "b", "--audience", "z"}, "POST /api/v1/tokens/explain", `{"token":"tok","audience":"z","scope":"a b"}`},
@@ -213,7 +220,7 @@ func TestUnknownRevocationIsDoubted(t *testing.T) {
 	})
 	got := deputy(t, "", "session", "end", "ses_1")
 	require.Equal(t, exitDone, got.code)
-	require.Contains(t, got.err, "no node has a list of them, so check the spelling")
+	require.Contains(t, got.err, "'deputy session get ses_1' tells whether one does")
 	got = deputy(t, "", "revocation", "create", "--delegation", "dlg_1")
 	require.Equal(t, exitDone, got.code)
 	require.Contains(t, got.err, "no node has seen that id; it is revoked all the same, but check the spelling")

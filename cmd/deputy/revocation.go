@@ -92,7 +92,7 @@ func (a *app) showRevocation(r *wire.Revocation, f *stopFlags) error {
 	switch {
 	case r.Known:
 	case len(r.Handles) > 0 && strings.HasPrefix(string(r.Handles[0]), identity.PrefixSession):
-		a.note("sessions live in their tokens and no node has a list of them, so check the spelling of the id")
+		a.note("a session is ended by its id, whether any node knows it or not: 'deputy session get %s' tells whether one does", r.Handles[0])
 	default:
 		a.note("no node has seen that id; it is revoked all the same, but check the spelling")
 	}

@@ -15,7 +15,7 @@ func (a *app) sessionCommand() *cobra.Command {
 		Use:     "session",
 		Aliases: []string{"sessions"},
 		Short:   "Sessions: single runs of an agent, each with one token",
-	}, a.sessionCreate(), a.sessionGet(), a.sessionEnd())
+	}, a.sessionCreate(), a.sessionList(), a.sessionGet(), a.sessionEnd())
 }
 
 func (a *app) sessionCreate() *cobra.Command {
@@ -63,48 +63,6 @@ func (a *app) sessionCreate() *cobra.Command {
 	b.flag(cmd, "agent", "principal", "scope", "audience", "reason", "duration")
 	mustComplete(cmd.RegisterFlagCompletionFunc("agent", a.completeAgents()))
 	mustComplete(cmd.RegisterFlagCompletionFunc("audience", a.completeApplications()))
-	return cmd
-}
-
-func (a *app) sessionGet() *cobra.Command {
-	return &cobra.Command{
-		Use:     "get ID",
-		Short:   "Say when a session began and whether it was revoked",
-		Example: "  deputy session get ses_01ks8n1x5b5e5fh2wwt0rrnq7a",
-		Args:    exactly("the session's id"),
-		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			state, err := c.Session(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return a.show(state, func(s *sheet) {
-				s.field("Session", state.SessionID)
-				s.field("Began", s.when(state.StartedAt))
-				s.field("Over by", s.when(state.EndsBy))
-				s.field("Revoked", yesNo(state.Revoked))
-				s.revocation(state.Revocation)
-			})
-		}),
-	}
-}
-
-func (a *app) sessionEnd() *cobra.Command {
-	var f stopFlags
-	cmd := &cobra.Command{
-		Use:     "end ID",
-		Aliases: []string{"revoke", "delete"},
-		Short:   "End a session: its token is dead at every node",
-		Example: "  deputy session end ses_01ks8n1x5b5e5fh2wwt0rrnq7a --reason done",
-		Args:    exactly("the session's id"),
-		RunE: a.does(func(ctx context.Context, c *client.Client, args []string) error {
-			revocation, err := c.EndSession(ctx, args[0], f.reason, f.options()...)
-			if err != nil {
-				return err
-			}
-			return a.showRevocation(revocation, &f)
-		}),
-	}
-	f.add(a, cmd, wire.WaitCommitted)
 	return cmd
 }
 

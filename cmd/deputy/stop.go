@@ -176,7 +176,7 @@ func (s *sheet) reach(kill *wire.Kill, what string) {
 	s.field("Status", string(kill.Status))
 	s.field("Would revoke", joined(kill.Handles))
 	s.reached(kill)
-	s.field("And", "every session of the "+what+", and of sub-agents that run under it: they live in tokens and are not counted")
+	s.field("And", "every session of the "+what+", and of sub-agents that run under it: 'deputy session list' has them")
 }
 
 func (s *sheet) reached(kill *wire.Kill) {

@@ -133,7 +133,7 @@ Would revoke        agt_a-1#4
 Active delegations  100000 or more
 Agents touched      1 or more
 Principals touched  99000 or more
-And                 every session of the agent, and of sub-agents that run under it: they live in tokens and are not counted
+And                 every session of the agent, and of sub-agents that run under it: 'deputy session list' has them
 `, got.out)
 }
 

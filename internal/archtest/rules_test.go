@@ -46,6 +46,11 @@ var rooms = []room{
 		reason: "speaking safely to an address that somebody configured knows nothing of what is said; were it to know keys or events, each would soon have a client of its own that forgets one of the checks",
 	},
 	{
+		dir:       "sessions",
+		mayImport: []string{"identity"},
+		reason:    "what a node remembers of the sessions that it started decides nothing; were it to know tokens or revocations, somebody would come to ask it instead of those",
+	},
+	{
 		dir:       "tokens",
 		mayImport: []string{"identity", "policy", "internal/privatefile"},
 		reason:    "whoever mints needs a Grant, which only policy makes, and declares the revocation check that it wants as an interface; so minting can be verified without a cluster",
@@ -67,7 +72,7 @@ var rooms = []room{
 	},
 	{
 		dir:       "api",
-		mayImport: []string{"identity", "revocation", "policy", "proofs", "outbound", "tokens", "fsm", "cluster", "api/wire"},
+		mayImport: []string{"identity", "revocation", "policy", "proofs", "outbound", "sessions", "tokens", "fsm", "cluster", "api/wire"},
 		reason:    "handlers stand on the floors below and are wired from above; importing server would close the circle",
 	},
 	{
@@ -77,7 +82,7 @@ var rooms = []room{
 	},
 	{
 		dir:       "server",
-		mayImport: []string{"identity", "revocation", "policy", "proofs", "outbound", "tokens", "fsm", "cluster", "api", "api/wire", "client", "internal/privatefile"},
+		mayImport: []string{"identity", "revocation", "policy", "proofs", "outbound", "sessions", "tokens", "fsm", "cluster", "api", "api/wire", "client", "internal/privatefile"},
 		reason:    "the composition root may hold everything below it and nothing above",
 	},
 	{
@@ -244,6 +249,7 @@ var stdlibOnly = map[string]string{
 	"policy":     "what decides about authority is to be read in full; a policy language comes as a step of its own",
 	"proofs":     "what reads the bytes of strangers is to be read in full, and to mean what the RFCs say rather than what a library took them for",
 	"revocation": "the set is on every hot path and holds the promise of the project; nobody else's code belongs there",
+	"sessions":   "it is filled at every mint and bounded by bytes that it counts itself",
 	"api/wire":   "wire types are linked into other people's programs",
 	"client":     "a client is linked into other people's programs and brings them no dependency",
 }
@@ -259,6 +265,7 @@ var pure = map[string]string{
 	"identity": "everything in the domain may run inside a replicated state machine",
 	"policy":   "a decision must follow from its request alone, or it can't be explained afterwards",
 	"proofs":   "what a token is worth must follow from its bytes, the keys and the time that was passed in, or no test could show it",
+	"sessions": "the time comes with the session or the question, so that what has ended is one thing to all who ask",
 }
 
 // deterministic are rooms in which the same input gives the same state on every node.
