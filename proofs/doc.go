@@ -57,7 +57,8 @@
 //     of the algorithm are tried, if they are four at most;
 //   - crit, b64, zip, jku, x5u and x5c are refused, and jwk everywhere but in DPoP proofs. x5t and x5t#S256 are passed
 //     over in ID tokens, since Entra ID and AD FS send them, and refused elsewhere. Other header members are passed
-//     over, as RFC 7515 section 4 wants.
+//     over, as RFC 7515 section 4 wants, but for those that differ from one of these in upper and lower case only: to
+//     some readers they are the same. Members of keys are held to that too.
 //
 // Unlike the tokens of package tokens, which have one spelling, these may hold white space, escapes and unknown
 // claims: others make them, and RFC 7519 section 4 has unknown claims ignored.

@@ -161,6 +161,9 @@ func (t *compact) readHeader(text string, u *use) error {
 		case "crit", "b64", "zip", "jku", "x5u", "x5c":
 			s.refuse(ReasonHeader, "header member %q is not allowed", name)
 		default:
+			if known := sameLetters(name, "alg", "typ", "cty", "kid", "jwk", "crit", "b64", "zip", "jku", "x5u", "x5c", "x5t"); known != "" {
+				s.fail("%q is spelled in another case", known)
+			}
 			s.skip()
 		}
 	}

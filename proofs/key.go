@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"math/big"
+	"strings"
 )
 
 // Bounds of RSA keys. Fewer bits are not safe, more make a signature check slow enough to be a way to keep a node busy.
@@ -100,7 +101,7 @@ type jwk struct {
 	hasKID, hasAlg   bool
 	hasUse           bool
 	hasOps, verifies bool   // key_ops is there; "verify" is in it
-	private          string // the first member that belongs into no public key
+	private          string // a member that belongs into no public key
 }
 
 // read takes the value of a JWK. Errors stick to the scanner.
@@ -140,14 +141,25 @@ func (j *jwk) member(name string, s *scanner) {
 		j.use, j.hasUse = s.headerText(name), true
 	case "key_ops":
 		j.readOps(s)
-	case "d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv":
-		if j.private == "" {
-			j.private = name
+	default:
+		if private := sameLetters(name, "d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"); private != "" {
+			j.private = private
+		} else if known := sameLetters(name, "kty", "crv", "x", "y", "n", "e", "alg", "kid", "use", "key_ops"); known != "" {
+			s.fail("%q is spelled in another case", known)
 		}
 		s.skip()
-	default:
-		s.skip()
 	}
+}
+
+// sameLetters returns which of the names this one is but for upper and lower case. Names are case-sensitive, but not to
+// every reader: to some, such a member is there, and may be there twice.
+func sameLetters(name string, names ...string) string {
+	for _, n := range names {
+		if strings.EqualFold(name, n) {
+			return n
+		}
+	}
+	return ""
 }
 
 // maxOps is as many as RFC 7517 section 4.3 defines.

@@ -84,6 +84,9 @@ func readKeys(text string, lenient bool) ([]jwk, error) {
 			break
 		}
 		if name != "keys" {
+			if sameLetters(name, "keys") != "" {
+				s.fail(`"keys" is spelled in another case`)
+			}
 			single.member(name, &s)
 			continue
 		}

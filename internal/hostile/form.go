@@ -201,6 +201,9 @@ func (c *cases) headers(keys *Keys) {
 	c.header("header: alg twice, first none", "malformed", h.before("alg", `"none"`))
 	c.header("header: alg twice, once escaped", "malformed", h.and(`\u0061lg`, `"none"`))
 	c.header("header: kid twice", "malformed", h.with("kid", quote(c.base.signer.KID)).and("kid", `"nobody"`))
+	for _, name := range []string{"Alg", "ALG", "Kid", "Typ", "JWK", "Crit", "B64", "Zip", "JKU", "X5U", "x5C", "\u212aid", "\u212aID"} {
+		c.header("header: "+name, "malformed", h.and(name, `"none"`))
+	}
 	c.header("header: unknown member twice", "malformed", h.and("x", "1").and("x", "2"))
 	c.header("header: a name twice far inside", "malformed", h.and("x", `[{"y":{"z":1,"z":1}}]`))
 	c.header("header: too deep", "malformed", h.and("x", nested(20, "[", "", "]")))

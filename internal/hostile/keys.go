@@ -33,6 +33,8 @@ func badKeys(keys *Keys) []badKey {
 			badKey{name: s.Alg + " for HS256", reason: "key", jwk: with(`,"alg":"HS256"`)},
 			badKey{name: s.Alg + " for none", reason: "key", jwk: with(`,"alg":"none"`)},
 			badKey{name: s.Alg + " for PS256", reason: "key", jwk: with(`,"alg":"PS256"`)},
+			badKey{name: s.Alg + " with KTY beside kty", reason: "malformed", jwk: with(`,"KTY":"oct"`)},
+			badKey{name: s.Alg + " with Alg", reason: "malformed", jwk: with(`,"Alg":"HS256"`)},
 			badKey{name: s.Alg + " with kty twice", reason: "malformed", jwk: with(`,"kty":"oct"`)},
 			badKey{name: s.Alg + " with kty twice, once escaped", reason: "malformed", jwk: with(`,"\u006bty":"oct"`)},
 			badKey{name: s.Alg + " without kty", reason: "missing", jwk: strings.Replace(s.JWK, `"kty"`, `"typ"`, 1)},
@@ -51,6 +53,9 @@ func leakedKeys(keys *Keys) []badKey {
 		}
 		list = append(list,
 			badKey{name: s.Alg + " with oth", reason: "private-key", jwk: s.JWK[:len(s.JWK)-1] + `,"oth":[{"r":"AQAB","d":"AQAB","t":"AQAB"}]}`},
+			badKey{name: s.Alg + " with D", reason: "private-key", jwk: s.JWK[:len(s.JWK)-1] + `,"D":"AQAB"}`},
+			badKey{name: s.Alg + " with Oth", reason: "private-key", jwk: s.JWK[:len(s.JWK)-1] + `,"Oth":[]}`},
+			badKey{name: s.Alg + " with k by another letter", reason: "private-key", jwk: s.JWK[:len(s.JWK)-1] + `,"\u212a":"AQAB"}`},
 			badKey{name: s.Alg + " with d null", reason: "private-key", jwk: `{"d":null,` + s.JWK[1:]},
 			badKey{name: s.Alg + " with d escaped", reason: "private-key", jwk: `{"\u0064":"AQAB",` + s.JWK[1:]},
 		)
@@ -183,6 +188,7 @@ func KeySets(keys *Keys) []Case {
 	c.add("set: of nothing", "key", `{"keys":[]}`)
 	c.add("set: no key at all", "missing", `{}`)
 	c.add("set: keys twice", "malformed", `{"keys":[`+one+`],"keys":[]}`)
+	c.add("set: Keys beside keys", "malformed", `{"keys":[`+one+`],"Keys":[`+keys.ES256.namedJWK()+`]}`)
 	c.add("set: keys an object", "malformed", `{"keys":`+one+`}`)
 	c.add("set: keys null", "malformed", `{"keys":null}`)
 	c.add("set: a key that is a string", "malformed", `{"keys":["x"]}`)
