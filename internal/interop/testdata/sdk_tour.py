@@ -152,11 +152,30 @@ def exchanging(c):
     assert keys.kind == "private_key_jwt" and not keys.client_secret and keys.jwks["keys"][0]["crv"] == "P-256"
 
 
+def listing(c):
+    for i in range(3):
+        c.agents.create_session("support-triage-agent", trigger_reason=f"run {i}")
+    walk = c.sessions.list(agent="support-triage-agent", active=True, page_size=2)
+    running = list(walk)
+    assert walk.complete and not walk.missing and walk.nodes
+    assert [s.trigger_reason for s in running] == ["run 0", "run 1", "run 2"], running
+    assert running[0].chain == ["support-triage-agent"] and running[0].principal_user_id is None
+    state = c.sessions.get(running[0].session_id)
+    assert state.known and state.trigger_reason == "run 0" and not state.revoked
+    c.sessions.end(running[0].session_id)
+    assert len(list(c.sessions.list(agent="support-triage-agent", active=True))) == 2
+    assert c.sessions.end_all(agent="support-triage-agent", dry_run=True).count.sessions == 2
+    assert c.sessions.end_all(agent="support-triage-agent", reason="INC-42", wait="fenced").fenced
+    assert not list(c.sessions.list(agent="support-triage-agent", active=True))
+    c.agents.create_session("support-triage-agent")  # who may start anew
+
+
 with deputy.Client.from_environment() as client:
     provisioning(client)
     lending(client)
     stopping(client)
     exchanging(client)
+    listing(client)
     assert client.index > 0
 with deputy.Client(os.environ["DEPUTY_ADDR"], "dpt_wrong") as client:
     refused("unauthenticated", deputy.Unauthenticated, client.agents.get, "a")

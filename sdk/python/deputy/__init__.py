@@ -20,7 +20,7 @@ from ._applications import Applications
 from ._client import Client, FromEnvironment
 from ._delegations import Delegations
 from ._principals import Principals
-from ._sessions import Sessions
+from ._sessions import Sessions, SessionWalk
 from ._settings import Credentials
 from ._tokens import Tokens
 from ._version import __version__
@@ -51,6 +51,8 @@ from .models import (
     Principal,
     Revocation,
     Session,
+    SessionInfo,
+    SessionsEnded,
     SessionState,
     Token,
 )
@@ -94,8 +96,11 @@ __all__ = [
     "Refused",
     "Revocation",
     "Session",
+    "SessionInfo",
     "SessionState",
+    "SessionWalk",
     "Sessions",
+    "SessionsEnded",
     "Token",
     "Tokens",
     "Unauthenticated",

@@ -44,7 +44,9 @@ class Resource:
         bearer: Optional[str] = None,
     ) -> Iterator[T]:
         """Walks a list page by page, as long as it is read on."""
-        for page in self._pages(path, query, limit, bearer=bearer):
+        for page in self._pages(path, query, limit, bearer):
+            if not isinstance(page, list):
+                raise errors.BadAnswer(f"a node's answer to GET {path} is not a list")
             for item in page:
                 yield build(cls, item)
 
@@ -53,20 +55,14 @@ class Resource:
         path: str,
         query: Dict[str, Optional[str]],
         limit: Optional[int],
-        within: Optional[str] = None,
         bearer: Optional[str] = None,
-    ) -> Iterator[List[Any]]:
-        """Asks for the pages of a list. Within names the member that holds the list where a page says more than that."""
+    ) -> Iterator[Any]:
+        """Asks for the pages of a list, one after the other."""
         if limit is not None:
             query["limit"] = str(limit)
         while True:
             answer = self._sender.send(Call("GET", path, query=given(query), bearer=bearer))
-            page = answer.body
-            if within is not None and isinstance(page, dict):
-                page = page.get(within)
-            if not isinstance(page, list):
-                raise errors.BadAnswer(f"the answer of {answer.address} to GET {path} is not a list")
-            yield page
+            yield answer.body
             after = next_cursor(answer.headers.get("link", ""))
             # A cursor that stands still would be a node's fault, and a loop without end here.
             if not after or after == query.get("after"):

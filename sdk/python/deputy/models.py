@@ -275,11 +275,81 @@ class Delegation:
 
 
 @dataclass(frozen=True)
+class SessionNode:
+    """How much a node knows of the sessions that it has started. ``error`` says why they are not known where it has
+    not replied; ``complete`` is that it has forgotten none that could still run."""
+
+    id: str
+    replied: bool
+    complete: bool
+    error: str = wire(default="")
+    since: Optional[datetime] = wire(reading.time, default=None)
+    dropped: int = wire(default=0)
+    dropped_until: Optional[datetime] = wire(reading.time, default=None)
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session that has not ended, as the node remembers it that started it. ``revoked_by`` is the handle that was
+    found revoked."""
+
+    session_id: str
+    agent_id: str
+    principal_user_id: Optional[str]
+    started_at: datetime = wire(reading.time)
+    expires_at: datetime = wire(reading.time)
+    chain: List[str] = wire(default_factory=list)
+    scopes: List[str] = wire(default_factory=list)
+    audience: List[str] = wire(default_factory=list)
+    delegation_id: Optional[str] = wire(default=None)
+    parent_session_id: Optional[str] = wire(default=None)
+    trigger_reason: str = wire(default="")
+    node: str = wire(default="")
+    revoked: bool = wire(default=False)
+    revoked_by: Optional[str] = wire(default=None)
+
+
+@dataclass(frozen=True)
+class SessionCount:
+    """How many sessions run. It is exact where it is ``complete`` and not ``truncated``."""
+
+    sessions: int
+    complete: bool
+    truncated: bool = wire(default=False)
+    nodes: List[SessionNode] = wire(reading.many(SessionNode), default_factory=list)
+
+
+@dataclass(frozen=True)
+class SessionsEnded(Stop):
+    """The answer to the end of all sessions of an agent or a principal, who may start new ones."""
+
+    agent_id: Optional[str] = wire(default=None)
+    principal_id: Optional[str] = wire(default=None)
+    status: str = wire(default="")
+    dry_run: bool = wire(default=False)
+    count: Optional[SessionCount] = wire(reading.one(SessionCount), default=None)
+
+
+@dataclass(frozen=True)
 class SessionState:
-    """What any node knows of a session: when it began, and whether it was revoked."""
+    """What is known of a session. When it began, and whether it was revoked, any node can tell; the rest is there while
+    the node that started it remembers it, and then ``known`` is true."""
 
     session_id: str
     started_at: datetime = wire(reading.time)
     ends_by: datetime = wire(reading.time)
     revoked: bool = wire()
+    revoked_by: Optional[str] = wire(default=None)
     revocation: Optional[Dict[str, Any]] = wire(default=None)
+    known: bool = wire(default=False)
+    agent_id: str = wire(default="")
+    principal_user_id: Optional[str] = wire(default=None)
+    chain: List[str] = wire(default_factory=list)
+    scopes: List[str] = wire(default_factory=list)
+    audience: List[str] = wire(default_factory=list)
+    delegation_id: Optional[str] = wire(default=None)
+    parent_session_id: Optional[str] = wire(default=None)
+    trigger_reason: str = wire(default="")
+    expires_at: Optional[datetime] = wire(reading.time, default=None)
+    node: str = wire(default="")
+    nodes: List[SessionNode] = wire(reading.many(SessionNode), default_factory=list)

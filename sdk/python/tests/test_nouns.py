@@ -68,6 +68,18 @@ FENCED = {
     "validators_until": NOW,
     "offline_until": NOW,
 }
+RUNNING = {
+    "session_id": "ses_1",
+    "agent_id": "b",
+    "principal_user_id": None,
+    "chain": ["a", "b"],
+    "scopes": ["x"],
+    "audience": ["https://z"],
+    "started_at": NOW,
+    "expires_at": NOW,
+    "node": "n1",
+    "revoked": False,
+}
 STATE = {"session_id": "ses_1", "started_at": NOW, "ends_by": NOW, "revoked": False}
 
 
@@ -218,6 +230,18 @@ class Requests(unittest.TestCase):
             (lambda c: c.sessions.get("ses_1"), STATE, "GET /api/v1/sessions/ses_1", None),
             (lambda c: c.sessions.end("ses_1", reason="r"), STOP, "DELETE /api/v1/sessions/ses_1?reason=r", None),
             (
+                lambda c: c.sessions.end_all(principal="u@x", reason="r", wait="fenced", timeout_seconds=9),
+                FENCED,
+                "DELETE /api/v1/sessions?principal=u@x&reason=r&wait=fenced&timeout_seconds=9",
+                None,
+            ),
+            (
+                lambda c: c.sessions.end_all(agent="a", dry_run=True),
+                {"dry_run": True, "count": {"sessions": 3, "complete": True, "nodes": []}},
+                "DELETE /api/v1/sessions?agent=a&dry_run=true",
+                None,
+            ),
+            (
                 lambda c: c.request("get", "/api/v1/cluster/members", query={"a": "b c"}),
                 [],
                 "GET /api/v1/cluster/members?a=b+c",
@@ -260,6 +284,9 @@ class Requests(unittest.TestCase):
             for call in (
                 lambda: c.sessions.end("ses_1", wait="fence"),
                 lambda: c.sessions.end("ses_1", timeout_seconds=3),
+                lambda: c.sessions.end(""),
+                lambda: c.sessions.end_all(),
+                lambda: c.sessions.end_all(agent="a", principal="u@x"),
                 lambda: c.agents.create_credential("a", expires_at=datetime(2026, 4, 18)),
                 lambda: c.principals.create("u@x", idempotency_key="white space"),
                 lambda: c.principals.create("u@x", idempotency_key="k" * 256),
@@ -314,14 +341,32 @@ class Answers(unittest.TestCase):
             self.assertEqual(next(c.applications.list()).audience, "https://z")
             self.assertEqual(next(c.agents.credentials("a")).id, "crd_1")
 
-    def test_running_sessions_are_walked_whether_a_page_says_more_or_not(self):
-        first = ok({"sessions": [{"session_id": "ses_1"}], "missing": ["n3"]}, Link='</api/v1/sessions?after=ses_1>; rel="next"')
-        with Node(first, ok([{"session_id": "ses_2"}])) as node, client(node) as c:
-            found = c.sessions.list(agent="a", principal="u@x", page_size=1)
-            self.assertEqual([s["session_id"] for s in found], ["ses_1", "ses_2"])
-            self.assertEqual(node.last.query, {"agent": "a", "principal": "u@x", "limit": "1", "after": "ses_1"})
-        with Node(ok({})) as node, client(node) as c, self.assertRaises(deputy.BadAnswer):
-            next(c.sessions.list())
+    def test_a_list_of_sessions_says_which_nodes_did_not_reply(self):
+        def page(*ids, nodes=(), complete=True, after=None):
+            body = {"sessions": [{**RUNNING, "session_id": i} for i in ids], "complete": complete, "nodes": list(nodes)}
+            return ok(body, **({"Link": f'</api/v1/sessions?after={after}>; rel="next"'} if after else {}))
+
+        n1 = {"id": "n1", "replied": True, "complete": True, "dropped": 0, "since": NOW}
+        n3 = {"id": "n3", "replied": False, "complete": False, "dropped": 0, "error": "timed out"}
+        pages = (
+            page("ses_1", nodes=[n1], after="ses_1"),
+            page(nodes=[n1], after="ses_4"),
+            page("ses_7", nodes=[n1, n3], complete=False),
+        )
+        with Node(*pages) as node, client(node) as c:
+            walk = c.sessions.list(agent="a", principal="u@x", active=True, page_size=1)
+            self.assertEqual(node.asked, [], "nothing is asked before somebody reads")
+            first = next(walk)
+            self.assertEqual((first.session_id, first.chain, first.principal_user_id), ("ses_1", ["a", "b"], None))
+            self.assertTrue(walk.complete)
+            self.assertEqual([s.session_id for s in walk], ["ses_7"], "an empty page is not the end")
+            self.assertFalse(walk.complete)
+            self.assertEqual((walk.missing, walk.nodes[1].error), (["n3"], "timed out"))
+            query = {"agent": "a", "principal": "u@x", "active": "true", "limit": "1"}
+            self.assertEqual([a.query for a in node.asked], [query, {**query, "after": "ses_1"}, {**query, "after": "ses_4"}])
+        for answer in ([], {}, {"sessions": {}, "complete": True}, {"sessions": [{}], "complete": True}):
+            with Node(ok(answer)) as node, client(node) as c, self.assertRaises(deputy.BadAnswer):
+                next(c.sessions.list())
 
 
 class Stops(unittest.TestCase):
