@@ -10,6 +10,10 @@ import (
 // Cache keeps policies compiled from one state of the cluster to the next. The zero Cache is ready, and safe for
 // concurrent use.
 type Cache struct {
+	// Compiled, where it is set, hears of each set that was compiled, before any request gets it. It is set before the
+	// first use.
+	Compiled func(*Set)
+
 	latest   atomic.Pointer[revisioned]
 	previous atomic.Pointer[revisioned] // for a request that still reads the state before
 
@@ -39,6 +43,9 @@ func (c *Cache) At(revision uint64, list func() []*identity.Policy) *Set {
 		next.set = compile(list(), latest.set)
 	} else {
 		next.set = Compile(list())
+	}
+	if c.Compiled != nil {
+		c.Compiled(next.set)
 	}
 	if latest != nil && revision < latest.revision {
 		c.previous.Store(next)

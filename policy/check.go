@@ -54,6 +54,9 @@ func parse(p *identity.Policy) (statements []*statement, err error) {
 			statements, err = nil, faulty(p, []fault{{line: 1, column: 1, what: fmt.Sprintf("the policy can't be read: %v", broke)}})
 		}
 	}()
+	if len(p.Text) > identity.MaxPolicyLength {
+		return nil, faulty(p, []fault{{line: 1, column: 1, what: "the text is too long"}})
+	}
 	tokens := scan(p.Text)
 	if deep, ok := deepAccess(tokens); ok {
 		return nil, faulty(p, []fault{deep})

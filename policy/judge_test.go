@@ -321,6 +321,8 @@ func TestPoliciesAboutDelegations(t *testing.T) {
 
 func TestCacheCompilesOnceForEachRevision(t *testing.T) {
 	var cache policy.Cache
+	heard := 0
+	cache.Compiled = func(*policy.Set) { heard++ }
 	compiled := 0
 	list := func(policies ...*identity.Policy) func() []*identity.Policy {
 		return func() []*identity.Policy {
@@ -339,6 +341,8 @@ func TestCacheCompilesOnceForEachRevision(t *testing.T) {
 	require.Empty(t, cache.At(0, list()).Policies())
 	require.Same(t, two, cache.At(2, list()), "a late request does not push out the latest")
 	require.Equal(t, 3, compiled)
+	require.Equal(t, 3, heard)
+	cache.Compiled = nil
 
 	var wait sync.WaitGroup
 	for range 8 {
