@@ -109,6 +109,7 @@ type API struct {
 	openapi    []byte
 	openapiTag string
 	calls      callPool
+	policies   policy.Cache // as of the states that are being read
 }
 
 // maxOneTimeProofs bounds the client assertions and DPoP proofs that are remembered, for minutes each: enough for 8,000
@@ -151,6 +152,7 @@ func New(o Options) (*API, error) {
 	digest := sha256.Sum256(a.openapi)
 	a.openapiTag = `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
 	a.router = a.newRouter()
+	a.policies.Compiled = a.notePolicies
 	return a, nil
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"fmt"
 	"net"
 	"net/url"
 	"testing"
@@ -13,7 +14,20 @@ import (
 
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/policy"
 )
+
+// addPolicies makes it a hundred policies beside those that come along, of which ten apply to the agent's sessions.
+func (h *hot) addPolicies(t testing.TB) {
+	t.Helper()
+	for i := range 100 {
+		text := fmt.Sprintf(`forbid (principal == Agent::"agent-%d", action, resource);`, i)
+		if i < 10 {
+			text = fmt.Sprintf(`forbid (principal is Agent, action == Action::"CreateSession", resource) when { resource.tags.contains("tag-%d") || principal in Group::"group-%d" };`, i, i)
+		}
+		h.group.setUp(t, fsm.PutPolicy{Policy: identity.Policy{ID: fmt.Sprint("p-", i), Text: text}})
+	}
+}
 
 // hot is one node with an agent and an application, set up without HTTP.
 type hot struct {
@@ -40,6 +54,10 @@ func newHot(t testing.TB) *hot {
 		Name: "support-triage-agent", Type: identity.AgentAutonomous, MaxSessionSeconds: 3600, Status: identity.StatusActive,
 		DefaultScopes: "zendesk.tickets.assign zendesk.tickets.read", Applications: []string{"zendesk"}, Credentials: credential(2, "dps_agent"),
 	}})
+	// As a new cluster begins.
+	for _, p := range policy.Shipped() {
+		g.setUp(t, fsm.PutPolicy{Policy: p})
+	}
 	h := &hot{node: g.nodes[0], agent: basicHeader("support-triage-agent", "dps_agent"), application: basicHeader("zendesk", "dps_application")}
 	minted := h.call("/oauth2/token", h.agent, []byte("grant_type=client_credentials"))
 	h.token = append([]byte(nil), minted[len(`{"access_token":"`):]...)
@@ -113,6 +131,16 @@ func TestHotPathAllocations(t *testing.T) {
 			require.LessOrEqual(t, allocations, hotPath.most)
 		})
 	}
+	t.Run("mint with a hundred policies", func(t *testing.T) {
+		h.addPolicies(t)
+		ctx := request("/oauth2/token", h.agent, []byte("grant_type=client_credentials"))
+		handler := h.api.Handler()
+		require.LessOrEqual(t, testing.AllocsPerRun(500, func() {
+			ctx.Response.Reset()
+			handler(ctx)
+		}), float64(mintAllocations))
+		require.Equal(t, 200, ctx.Response.StatusCode())
+	})
 }
 
 // benchmark serves the same request again and again, over in-memory connections and through the whole server.
@@ -187,6 +215,12 @@ func benchmarkHandler(b *testing.B, path, authorization string, form []byte, h *
 
 func BenchmarkHandlerMint(b *testing.B) {
 	h := newHot(b)
+	benchmarkHandler(b, "/oauth2/token", h.agent, []byte("grant_type=client_credentials"), h)
+}
+
+func BenchmarkHandlerMintWithAHundredPolicies(b *testing.B) {
+	h := newHot(b)
+	h.addPolicies(b)
 	benchmarkHandler(b, "/oauth2/token", h.agent, []byte("grant_type=client_credentials"), h)
 }
 

@@ -116,6 +116,7 @@ func (a *API) fail(c *call, err error) {
 	problem := wire.Problem{
 		Type: wire.ProblemType + string(e.Code), Title: v.title, Status: v.status,
 		Detail: e.Message, Instance: string(c.id), Hint: e.Hint, Errors: e.Fields,
+		PolicyID: e.Policy,
 	}
 	response.Header.SetContentType(wire.ContentTypeProblem)
 	response.Header.Set(fasthttp.HeaderCacheControl, "no-store")

@@ -127,6 +127,7 @@ func (a *API) restoreSnapshot(c *call) error {
 		BackupID: info.SHA256, ClusterID: info.ClusterID, Index: info.Index, TakenAt: info.Time,
 		Agents: int64(info.Agents), Principals: int64(info.Principals), Applications: int64(info.Applications),
 		Delegations: int64(info.Delegations), Revocations: int64(info.Revocations), APITokens: int64(info.APITokens),
+		Policies:      int64(info.Policies),
 		MintingClosed: a.FSM.View().Closed(),
 	})
 }

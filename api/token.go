@@ -111,6 +111,7 @@ func (a *API) decide(c *call) error {
 	c.request.Now, c.request.SessionID = c.now, identity.NewID(identity.PrefixSession, c.now, c.entropy)
 	c.request.Applications, c.request.Issuer = viewApplications{c.view}, settings.Issuer
 	c.request.OfflineTTLSeconds, c.request.SourceIP = settings.OfflineTTLSeconds, c.source
+	c.request.Policies = a.policiesOf(c)
 	return a.Policy.Decide(&c.request, &c.grant)
 }
 

@@ -21,6 +21,7 @@ type Error struct {
 	Detail     string
 	Hint       string
 	Fields     []identity.FieldError
+	Policy     string        // the policy that refused, or agrees with the refusal
 	RequestID  string        // what to look for in the node's log
 	RetryAfter time.Duration // 0: the node did not say
 	Address    string        // the node that answered
@@ -52,7 +53,7 @@ func (e *Error) Unwrap() error {
 	if e.Code == "" {
 		return nil
 	}
-	return &identity.Error{Code: e.Code, Message: e.Detail, Hint: e.Hint, Fields: e.Fields}
+	return &identity.Error{Code: e.Code, Message: e.Detail, Hint: e.Hint, Fields: e.Fields, Policy: e.Policy}
 }
 
 // UnreachableError says that no node answered at all.
@@ -111,7 +112,7 @@ func refusal(address string, response *http.Response, body []byte) *Error {
 		return e
 	}
 	e.Code = answer.Code()
-	e.Detail, e.Hint, e.Fields = answer.Detail, answer.Hint, answer.Errors
+	e.Detail, e.Hint, e.Fields, e.Policy = answer.Detail, answer.Hint, answer.Errors, answer.PolicyID
 	if answer.Error != "" {
 		e.OAuth, e.Detail = answer.Error, answer.Description
 	}

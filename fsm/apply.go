@@ -57,6 +57,11 @@ func denies(b Body) bool {
 		return true
 	case DrainMember:
 		return b.Draining
+	case PutPolicy:
+		// To make a new one is told from a repetition, as with whatever else is made.
+		return !b.IfAbsent && b.Policy.Mode != identity.PolicyMonitor && b.Policy.Mode != identity.PolicyOff
+	case SetPolicyMode:
+		return b.Mode == identity.PolicyEnforce
 	case Batch:
 		for _, item := range b.Bodies {
 			if denies(item) {
@@ -184,6 +189,12 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 		return value(s.trustIssuer(b))
 	case DistrustIssuer:
 		return value(s.distrustIssuer(b))
+	case PutPolicy:
+		return value(s.putPolicy(b))
+	case SetPolicyMode:
+		return value(s.setPolicyMode(b))
+	case DeletePolicy:
+		return value(s.deletePolicy(b))
 	default:
 		return nil, invalid("a %s may not stand here", b.Type())
 	}

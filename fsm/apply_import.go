@@ -80,6 +80,9 @@ func (s *state) mayImport(i *imported) *identity.Error {
 	if err := s.mayImportDelegations(i.delegations); err != nil {
 		return err
 	}
+	if s.policies.len()+len(i.policies) > identity.MaxPolicies {
+		return limitReached("policies", identity.MaxPolicies)
+	}
 	return s.mayImportTokens(i.apiTokens, once)
 }
 
@@ -205,6 +208,10 @@ func (s *state) take(i *imported) (tokens []string) {
 	}
 	for _, r := range i.revocations {
 		s.takeRevocation(r)
+	}
+	for _, p := range i.policies {
+		p.Revision, s.policiesRevision = s.index, s.index
+		s.policies.set(named[*identity.Policy]{p.ID, p})
 	}
 	for _, t := range i.apiTokens {
 		if s.takeToken(t) {

@@ -47,7 +47,8 @@ func fills(b Body) bool {
 		return b.Status == identity.StatusActive
 	case SetPrincipalStatus:
 		return b.Status == identity.StatusActive
-	case CreateAgent, UpdateAgent, AddCredential, CreatePrincipal, UpdatePrincipal, CreateApplication, UpdateApplication, CreateDelegation:
+	case CreateAgent, UpdateAgent, AddCredential, CreatePrincipal, UpdatePrincipal, CreateApplication, UpdateApplication, CreateDelegation,
+		PutPolicy, SetPolicyMode, DeletePolicy:
 		return true
 	}
 	return false
@@ -63,6 +64,7 @@ func (s *state) beginRestore(b BeginRestore) *identity.Error {
 	case b.Backup.Generation > maxGeneration:
 		return invalid("the backup has a generation counter that no cluster ever reaches")
 	}
+	s.forgetPolicies(b.Backup)
 	s.forgetImported()
 	s.time = max(s.time, b.Backup.Time)
 	// Now rather than at the end, so that nothing that is stopped meanwhile gets a generation of the backup's.

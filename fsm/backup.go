@@ -35,6 +35,8 @@ type BackupHeader struct {
 	Generation uint64            `codec:"g"`  // no object in it has a larger one
 	Horizon    horizon           `codec:"h"`
 	Settings   identity.Settings `codec:"s"` // without gossip keys
+
+	PoliciesRevision uint64 `codec:"pr,omitempty"` // other than zero: the cluster had policies, though it may have deleted them
 }
 
 // BackupInfo describes a backup that was found to be whole.
@@ -53,6 +55,7 @@ type BackupInfo struct {
 	ConsentBars  int `json:"consent_bars"`
 	Revocations  int `json:"revocations"`
 	APITokens    int `json:"api_tokens"`
+	Policies     int `json:"policies"`
 }
 
 // Backup writes the state as of now. Apply goes on meanwhile; memory is one frame.
@@ -68,9 +71,12 @@ func (f *FSM) Backup(dst io.Writer) (BackupInfo, error) {
 	settings := *v.settings
 	settings.GossipKeys = nil
 	w.section(sectionMeta)
-	w.record(&BackupHeader{Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, Settings: settings})
+	w.record(&BackupHeader{
+		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, Settings: settings, PoliciesRevision: v.policiesRevision,
+	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)
+	v.writePolicies(w)
 	if err := w.end(); err != nil {
 		return BackupInfo{}, fmt.Errorf("writing the backup: %w", err)
 	}
@@ -80,6 +86,7 @@ func (f *FSM) Backup(dst io.Writer) (BackupInfo, error) {
 		Bytes: tee.bytes, SHA256: hex.EncodeToString(tee.sum.Sum(nil)),
 		Agents: counts.Agents, Principals: counts.Principals, Applications: counts.Applications,
 		Delegations: counts.Delegations, ConsentBars: v.bars.Len(), Revocations: counts.Revocations, APITokens: counts.APITokens,
+		Policies: counts.Policies,
 	}, nil
 }
 
@@ -229,5 +236,7 @@ func (b *backupReader) count(number section, records int) {
 		b.info.Revocations += records
 	case sectionAPITokens:
 		b.info.APITokens += records
+	case sectionPolicies:
+		b.info.Policies += records
 	}
 }

@@ -24,6 +24,7 @@ type imported struct {
 	bars         []*wireBar
 	revocations  []*identity.Revocation
 	apiTokens    []*identity.APIToken
+	policies     []*identity.Policy
 }
 
 // decodeImport is total: whatever the bytes are, it answers records or an error that wraps ErrSnapshotCorrupt.
@@ -77,6 +78,8 @@ func (i *imported) decodeOne(d *codec.Decoder) ([]byte, error) {
 		return decodeInto(d, &i.revocations, func(r *identity.Revocation) string { return string(r.Handle) })
 	case sectionAPITokens:
 		return decodeInto(d, &i.apiTokens, func(t *identity.APIToken) string { return t.ID })
+	case sectionPolicies:
+		return decodeInto(d, &i.policies, func(p *identity.Policy) string { return p.ID })
 	default:
 		return nil, corrupt("section %d has no place in a backup", i.section)
 	}
@@ -180,6 +183,11 @@ func (i *imported) validate(h *BackupHeader) error {
 		}
 		if err := t.Validate(); err != nil {
 			return fmt.Errorf("API token %s: %w", t.ID, err)
+		}
+	}
+	for _, p := range i.policies {
+		if err := p.Validate(); err != nil {
+			return fmt.Errorf("policy %.64q: %w", p.ID, err)
 		}
 	}
 	return nil

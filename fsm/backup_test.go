@@ -39,6 +39,8 @@ func backedUp(t testing.TB) *machine {
 	must1[*AgentChange](m, DeleteAgent{Name: "gone"})
 	must1[*AgentChange](m, KillAgent{Name: "triage", Reason: "INC-1"})
 	must1[*Revoked](m, Revoke{Handles: []identity.Handle{"ses_x"}, Reason: "INC-2"})
+	must1[*identity.Policy](m, PutPolicy{Policy: testPolicy("hops")})
+	must1[*identity.Policy](m, SetPolicyMode{ID: "hops", Mode: identity.PolicyMonitor})
 	return m
 }
 
@@ -124,6 +126,57 @@ func TestBackupBringsBackWhatPeopleMadeAndNothingThatSigned(t *testing.T) {
 	m.refused(identity.CodeConflict, EndRestore{})
 	require.Nil(t, m.do(OpenMinting{}).Err)
 	require.Empty(t, m.fsm.View().Closed())
+}
+
+func TestRestoreBringsThePoliciesOfTheBackupAndNoOthers(t *testing.T) {
+	old := backedUp(t)
+	file, info := backupOf(t, old)
+	require.Equal(t, 1, info.Policies)
+	own := func(m *machine) {
+		must1[*identity.Policy](m, PutPolicy{Policy: testPolicy("hops")})
+		must1[*identity.Policy](m, PutPolicy{Policy: testPolicy("network")})
+	}
+	m := fresh(t)
+	own(m)
+	require.NoError(t, m.restore(file))
+	require.Len(t, m.fsm.View().AllPolicies(), 1)
+	hops, ok := m.fsm.View().Policy("hops")
+	require.True(t, ok)
+	require.Equal(t, identity.PolicyMonitor, hops.Mode, "as it was there")
+	require.Equal(t, hops.Revision, m.fsm.View().PoliciesRevision())
+	require.NotEqual(t, old.fsm.View().PoliciesRevision(), m.fsm.View().PoliciesRevision())
+
+	// A restore that starts over does not meet what it brought before.
+	m = fresh(t)
+	own(m)
+	broken := errors.New("broken off")
+	_, err := ReadBackup(bytes.NewReader(file), func(b Body) error {
+		if _, last := b.(EndRestore); last {
+			return broken
+		}
+		require.Nil(t, m.do(b).Err)
+		return nil
+	})
+	require.ErrorIs(t, err, broken)
+	require.NoError(t, m.restore(file))
+	require.Len(t, m.fsm.View().AllPolicies(), 1)
+
+	// All were deleted there: none is back.
+	must1[*identity.Policy](old, DeletePolicy{ID: "hops"})
+	file, _ = backupOf(t, old)
+	m = fresh(t)
+	own(m)
+	require.NoError(t, m.restore(file))
+	require.Empty(t, m.fsm.View().AllPolicies())
+
+	// A cluster from before policies says nothing about them.
+	before := newMachine(t)
+	must1[*identity.Settings](before, PutSettings{Settings: identity.Settings{ClusterID: "cls_old", Issuer: "https://id.example", OfflineTTLSeconds: 120, LeaseMillis: 2000}})
+	file, _ = backupOf(t, before)
+	m = fresh(t)
+	own(m)
+	require.NoError(t, m.restore(file))
+	require.Len(t, m.fsm.View().AllPolicies(), 2)
 }
 
 func TestWhatWasStoppedAfterTheBackupDoesNotComeBackOnceItIsReplayed(t *testing.T) {

@@ -278,6 +278,29 @@ type DistrustIssuer struct {
 	ID string `codec:"i"`
 }
 
+// PutPolicy makes a policy, or replaces text, description and mode of the one that has its id; at most
+// identity.MaxPolicies. Without a mode it keeps the one that it has, and a new one is enforced. One that is put as it is
+// stays as it is. IfRevision other than zero must be the policy's revision (CodeConflict); IfAbsent makes a new one only
+// (CodeAlreadyExists). Value: *identity.Policy.
+type PutPolicy struct {
+	Policy     identity.Policy `codec:"p"`
+	IfRevision uint64          `codec:"ir,omitempty"`
+	IfAbsent   bool            `codec:"ia,omitempty"`
+}
+
+// SetPolicyMode changes nothing but a policy's mode. Value: *identity.Policy.
+type SetPolicyMode struct {
+	ID         string              `codec:"i"`
+	Mode       identity.PolicyMode `codec:"m"`
+	IfRevision uint64              `codec:"ir,omitempty"`
+}
+
+// DeletePolicy removes a policy. Value: *identity.Policy, as it was.
+type DeletePolicy struct {
+	ID         string `codec:"i"`
+	IfRevision uint64 `codec:"ir,omitempty"`
+}
+
 // AgentChange is an agent after a change, and the handles that the change denied.
 type AgentChange struct {
 	Agent   *identity.Agent   `codec:"a"`

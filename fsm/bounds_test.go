@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -172,6 +173,18 @@ func TestTablesOfOperatorsAreBounded(t *testing.T) {
 	m.refused(identity.CodeLimitReached, AdmitMember{Member: identity.Member{ID: "n1", Key: secret(1)}, JoinTokenHash: secret(0)})
 	token, _ := m.fsm.View().JoinToken("jtk_0")
 	require.Zero(t, token.Used, "a refusal uses nothing up")
+
+	for i := range identity.MaxPolicies {
+		must1[*identity.Policy](m, PutPolicy{Policy: testPolicy(fmt.Sprintf("p%04d", i))})
+	}
+	m.refused(identity.CodeLimitReached, PutPolicy{Policy: testPolicy("q")})
+	last := testPolicy("p0000")
+	last.Text = strings.Repeat("x", identity.MaxPolicyLength+1)
+	m.refused(identity.CodeTooLarge, PutPolicy{Policy: last})
+	last.Text = last.Text[1:]
+	must1[*identity.Policy](m, PutPolicy{Policy: last})
+	require.Len(t, m.fsm.View().Policies("p0998", 10), 1)
+	require.Len(t, m.fsm.View().AllPolicies(), identity.MaxPolicies)
 
 	m.refused(identity.CodeTooLarge, Revoke{Handles: make([]identity.Handle, MaxRevoke+1)})
 	agent := testAgent("hoarder")

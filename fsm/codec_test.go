@@ -58,6 +58,9 @@ func samples() []Command {
 		OpenMinting{},
 		TrustIssuer{identity.TrustedIssuer{ID: "iss_1", Issuer: "https://login.company.com", Clients: []string{"web"}, Domains: []string{"company.com"}, Keys: "{}"}},
 		DistrustIssuer{ID: "iss_1"},
+		PutPolicy{Policy: testPolicy("hops"), IfRevision: 2, IfAbsent: true},
+		SetPolicyMode{ID: "hops", Mode: identity.PolicyMonitor, IfRevision: 2},
+		DeletePolicy{ID: "hops", IfRevision: 2},
 	}
 	bodies = append(bodies, Batch{Bodies: bodies[3:8]})
 	commands := make([]Command, len(bodies))
@@ -113,6 +116,7 @@ func TestReleasedNumbersKeepTheirMeaning(t *testing.T) {
 		51: "withdraw-delegation", 60: "revoke", 70: "create-api-token", 71: "delete-api-token", 80: "create-join-token",
 		81: "admit-member", 82: "update-member", 83: "remove-member", 90: "publish-key", 91: "retire-key",
 		84: "bar-member", 85: "drain-member", 86: "rotate-key", 87: "rotate-gossip",
+		110: "put-policy", 111: "set-policy-mode", 112: "delete-policy",
 		100: "recover", 101: "begin-restore", 102: "import", 103: "end-restore", 104: "open-minting",
 		120: "trust-issuer", 121: "distrust-issuer",
 	}, names)

@@ -89,6 +89,9 @@ const (
 	TypeOpenMinting        Type = 104
 	TypeTrustIssuer        Type = 120
 	TypeDistrustIssuer     Type = 121
+	TypePutPolicy          Type = 110
+	TypeSetPolicyMode      Type = 111
+	TypeDeletePolicy       Type = 112
 )
 
 // ignorable reports whether a node that does not know the command may skip it and still have the state of one

@@ -135,6 +135,10 @@ func testDelegation(n uint64, principal, agent string) identity.Delegation {
 	}
 }
 
+func testPolicy(id string) identity.Policy {
+	return identity.Policy{ID: id, Description: "no more than two", Text: "forbid (principal, action, resource);", Mode: identity.PolicyEnforce}
+}
+
 func secret(n int) []byte {
 	sum := identity.HashSecret(fmt.Sprint("secret ", n))
 	return sum[:]

@@ -65,6 +65,14 @@ func application(name, audience string, scopes identity.Scopes) *identity.Applic
 	return &identity.Application{Name: name, Audience: audience, Scopes: scopes, Verification: identity.VerifyOnline}
 }
 
+func tooManyPolicies() []any {
+	list := make([]any, identity.MaxPolicies+1)
+	for i := range list {
+		list[i] = &identity.Policy{ID: fmt.Sprintf("p%04d", i), Text: "x", Mode: identity.PolicyOff}
+	}
+	return list
+}
+
 // TestAHostileRecordIsRefusedByApplyAlone: even where nobody inspected the backup, a record that would break a table
 // or a bound is refused, with the whole import, and the state is as it was.
 func TestAHostileRecordIsRefusedByApplyAlone(t *testing.T) {
@@ -110,6 +118,9 @@ func TestAHostileRecordIsRefusedByApplyAlone(t *testing.T) {
 		"two tokens, one secret":    importOf(sectionAPITokens, wiredToken(5, secret(1)), wiredToken(6, secret(1))),
 		"a token without a secret":  importOf(sectionAPITokens, wiredToken(5, nil)),
 		"a token without an id":     importOf(sectionAPITokens, &identity.APIToken{Hash: secret(1)}),
+		"a policy without an id":    importOf(sectionPolicies, &identity.Policy{Text: "x"}),
+		"policies out of order":     importOf(sectionPolicies, &identity.Policy{ID: "b"}, &identity.Policy{ID: "a"}),
+		"too many policies":         importOf(sectionPolicies, tooManyPolicies()...),
 		"another section":           importOf(sectionSigningKeys, &identity.SigningKey{KID: "k", Public: secret(1)}),
 		"a field of a newer build":  importOf(sectionBars, map[string]any{"p": "p@x", "a": "a", "hunter2": 1}),
 		"bytes":                     {Section: uint8(sectionBars), Records: []byte{0xc1}},

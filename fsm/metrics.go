@@ -54,6 +54,7 @@ func newMetrics(r prometheus.Registerer, view func() *View) *metrics {
 		"revocations":  func(c Counts) int { return c.Revocations },
 		"api_tokens":   func(c Counts) int { return c.APITokens },
 		"members":      func(c Counts) int { return c.Members },
+		"policies":     func(c Counts) int { return c.Policies },
 	} {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "deputy_fsm_objects",

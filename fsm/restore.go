@@ -191,6 +191,14 @@ func (l *loader) record(r *frameReader, number section) error {
 		return each(r, func(t *identity.TrustedIssuer) error {
 			return l.row(tableIssuers, t, t.ID, []byte(t.Issuer))
 		})
+	case sectionPolicies:
+		return each(r, func(p *identity.Policy) error {
+			if p.ID == "" {
+				return corrupt("a policy lacks its id")
+			}
+			s.policies.load(named[*identity.Policy]{p.ID, p})
+			return nil
+		})
 	case sectionInternalReceipts:
 		return readReceipt(r, s.internal)
 	case sectionClientReceipts:
@@ -217,7 +225,7 @@ func (l *loader) finish() *state {
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
 	s.settings, s.closed, s.restoring = &m.Settings, m.Closed, m.Restoring
 	s.longerLease, s.longerOffline = m.LongerLease.read(), m.LongerOffline.read()
-	s.forgotten = m.Forgotten
+	s.forgotten, s.policiesRevision = m.Forgotten, m.PoliciesRevision
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

@@ -66,6 +66,8 @@ func sizeOfValue(v any) int {
 		return objectSize + len(v.ClusterID) + len(v.Issuer) + sizeOfList(v.ExternalURLs) + sizeOfList(v.GossipKeys)
 	case *identity.TrustedIssuer:
 		return objectSize + len(v.ID) + len(v.Issuer) + len(v.Principal) + len(v.Keys) + len(v.KeysURI) + sizeOfList(v.Clients) + sizeOfList(v.Domains)
+	case *identity.Policy:
+		return objectSize + len(v.ID) + len(v.Description) + len(v.Text) + len(v.Mode) + len(v.By)
 	case *Purged, *Imported:
 		return objectSize
 	default:

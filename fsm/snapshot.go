@@ -55,6 +55,7 @@ const (
 	sectionInternalReceipts
 	sectionClientReceipts
 	sectionTrustedIssuers
+	sectionPolicies
 )
 
 // wireMeta is all of the state that is not in a table.
@@ -75,6 +76,8 @@ type wireMeta struct {
 	LongerOffline *longer    `codec:"lo,omitempty"`
 
 	Forgotten identity.Instant `codec:"fo,omitempty"`
+
+	PoliciesRevision uint64 `codec:"pr,omitempty"`
 }
 
 type wireAgent struct {
@@ -168,7 +171,7 @@ func (s *snapshot) write(dst io.Writer) error {
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
 		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease.wire(), LongerOffline: v.longerOffline.wire(),
-		Forgotten: v.forgotten,
+		Forgotten: v.forgotten, PoliciesRevision: v.policiesRevision,
 	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)
@@ -178,6 +181,7 @@ func (s *snapshot) write(dst io.Writer) error {
 	writeReceipts(w, sectionInternalReceipts, s.internal)
 	writeReceipts(w, sectionClientReceipts, s.clients)
 	writeTable[identity.TrustedIssuer](w, sectionTrustedIssuers, v.small, tableIssuers)
+	v.writePolicies(w)
 	return w.end()
 }
 
@@ -195,6 +199,10 @@ func (v *View) writeModel(w *frameWriter) {
 		return &wireBar{b.principal, b.agent, b.made, b.barred}
 	})
 	writeTree(w, sectionRevocations, v.revocations, func(r *identity.Revocation) any { return r })
+}
+
+func (v *View) writePolicies(w *frameWriter) {
+	writeTree(w, sectionPolicies, v.policies, func(n named[*identity.Policy]) any { return n.value })
 }
 
 // writeDelegations reuses one wireRecord for the millions.

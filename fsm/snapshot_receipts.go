@@ -49,6 +49,7 @@ const (
 	valuePurged
 	valueImported
 	valueTrustedIssuer
+	valuePolicy
 )
 
 func kindOfValue(v any) (valueKind, error) {
@@ -89,6 +90,8 @@ func kindOfValue(v any) (valueKind, error) {
 		return valueImported, nil
 	case *identity.TrustedIssuer:
 		return valueTrustedIssuer, nil
+	case *identity.Policy:
+		return valuePolicy, nil
 	default:
 		return 0, fmt.Errorf("BUG: a receipt holds a %T", v)
 	}
@@ -136,6 +139,8 @@ func readValue(r *frameReader, kind valueKind) (any, error) {
 		return read[Imported](r)
 	case valueTrustedIssuer:
 		return read[identity.TrustedIssuer](r)
+	case valuePolicy:
+		return read[identity.Policy](r)
 	default:
 		return nil, fmt.Errorf("a receipt holds a value of unknown kind %d", kind)
 	}

@@ -38,6 +38,9 @@ func lived(t testing.TB) *machine {
 		CreateDelegation{Delegation: testDelegation(9_000_000, "zoe@x", "scout"), EnsurePrincipal: true},
 		WithdrawDelegation{ID: delegationID(9_000_000)},
 		SetAgentStatus{Name: "scout", Status: identity.StatusActive},
+		PutPolicy{Policy: testPolicy("network")},
+		PutPolicy{Policy: testPolicy("hops")},
+		SetPolicyMode{ID: "hops", Mode: identity.PolicyMonitor},
 	} {
 		m.propose(Command{ID: CommandID{1, byte(i)}, ClientKey: i%2 == 0, Body: b})
 	}
@@ -54,6 +57,9 @@ func TestSnapshotBringsBackEverything(t *testing.T) {
 	require.Equal(t, m.fsm.state.clients.bytes, other.fsm.state.clients.bytes)
 	require.Equal(t, before.Index(), after.Index())
 	require.Equal(t, before.Settings(), after.Settings())
+	require.Len(t, after.AllPolicies(), 2)
+	require.Equal(t, before.AllPolicies(), after.AllPolicies())
+	require.Equal(t, before.PoliciesRevision(), after.PoliciesRevision())
 	require.Equal(t, before.Delegations(DelegationFilter{}, "", 1000), after.Delegations(DelegationFilter{}, "", 1000))
 	for _, r := range before.Revocations("", 1000) {
 		require.True(t, other.set.Revoked(r.Handle), r.Handle)
@@ -67,6 +73,8 @@ func TestSnapshotBringsBackEverything(t *testing.T) {
 		CreateAgent{testAgent("new")},
 		RemoveMember{ID: "n7"},
 		Purge{},
+		PutPolicy{Policy: testPolicy("hops"), IfRevision: 1},
+		DeletePolicy{ID: "network"},
 	} {
 		require.Equal(t, m.do(b), other.do(b))
 	}
@@ -162,6 +170,7 @@ func TestASnapshotIsReadStrictly(t *testing.T) {
 		"nothing in an agent":  {record(sectionAgents, &wireAgent{}), ErrSnapshotCorrupt},
 		"nobody":               {record(sectionPrincipals, &wirePrincipal{}), ErrSnapshotCorrupt},
 		"short id":             {record(sectionDelegations, &wireRecord{ID: []byte{1}}), ErrSnapshotCorrupt},
+		"policy without an id": {record(sectionPolicies, &identity.Policy{Text: "x"}), ErrSnapshotCorrupt},
 		"row without a key":    {record(sectionAPITokens, &identity.APIToken{ID: "tok_1"}), ErrSnapshotCorrupt},
 		"receipt without end":  {record(sectionClientReceipts, &wireReceipt{Results: 1}), ErrSnapshotCorrupt},
 		"receipt of too many":  {record(sectionClientReceipts, &wireReceipt{Results: MaxBatch + 1, Batch: true}), nil},

@@ -75,8 +75,11 @@ type state struct {
 	horizon      horizon
 	keysRevision uint64
 	settings     *identity.Settings
-	closed       string     // why no node may mint; "" where they may
-	restoring    *restoring // a restore that was begun and not ended; replaced, never modified
+
+	policiesRevision uint64 // log index of the last change of any policy; 0: there was none ever
+
+	closed    string     // why no node may mint; "" where they may
+	restoring *restoring // a restore that was begun and not ended; replaced, never modified
 
 	// forgotten is when the latest deletion was made of which nothing is known any more.
 	forgotten identity.Instant
@@ -89,6 +92,7 @@ type state struct {
 	audiences    *tree[named[*identity.Application]] // by audience URI
 	scopes       *tree[named[*identity.Application]] // by each scope it owns
 	owners       *tree[named[Owner]]                 // by credential id
+	policies     *tree[named[*identity.Policy]]
 
 	delegations         *records
 	bars                *tree[bar]
@@ -121,7 +125,7 @@ func newState(set *revocation.Set) *state {
 		principals: newRows(seed, func(r *principalRow) string { return r.ID }),
 
 		applications: newNamed[*identity.Application](), audiences: newNamed[*identity.Application](),
-		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](),
+		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](), policies: newNamed[*identity.Policy](),
 		delegations: newRecords(seed), bars: newTree(lessBar),
 		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
 		small: newSmall(), secrets: secretIndex{newHashIndex[*identity.APIToken](), seed},
@@ -150,7 +154,8 @@ func (s *state) view() *View {
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
 		closed: s.closed, restoring: s.restoring, longerLease: s.longerLease, longerOffline: s.longerOffline,
-		forgotten:  s.forgotten,
+		forgotten: s.forgotten,
+		policies:  s.policies.freeze(), policiesRevision: s.policiesRevision,
 		superseded: make(chan struct{}),
 	}
 }

@@ -169,6 +169,8 @@ func describe(v any) string {
 		return fmt.Sprintf("member %s at %s token=%q removed=%t", v.ID, v.ClusterAddr, v.JoinToken, !v.Removed.IsZero())
 	case *identity.SigningKey:
 		return fmt.Sprintf("key %s of %s retired=%t", v.KID, v.Node, !v.Retired.IsZero())
+	case *identity.Policy:
+		return fmt.Sprintf("policy %s %s v%d %q by %s r%d", v.ID, v.Mode, v.Version, v.Text, v.By, v.Revision)
 	default:
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -227,6 +229,15 @@ func (p *player) ask(words []string) []string {
 	case "owner":
 		o, ok := v.CredentialOwner(arg(1))
 		return found(o, ok)
+	case "policy":
+		x, ok := v.Policy(arg(1))
+		return found(x, ok)
+	case "policies":
+		lines := []string{fmt.Sprintf("revision %d", v.PoliciesRevision())}
+		for _, x := range v.AllPolicies() {
+			lines = append(lines, describe(x))
+		}
+		return lines
 	case "keys":
 		lines := []string{fmt.Sprintf("revision %d", v.KeysRevision())}
 		for _, k := range v.SigningKeys() {
@@ -324,5 +335,8 @@ func everyBody() []Body {
 		OpenMinting{},
 		TrustIssuer{},
 		DistrustIssuer{},
+		PutPolicy{},
+		SetPolicyMode{},
+		DeletePolicy{},
 	}
 }

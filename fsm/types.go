@@ -43,6 +43,9 @@ var names = map[Type]string{
 	TypeRetireKey:          "retire-key",
 	TypeTrustIssuer:        "trust-issuer",
 	TypeDistrustIssuer:     "distrust-issuer",
+	TypePutPolicy:          "put-policy",
+	TypeSetPolicyMode:      "set-policy-mode",
+	TypeDeletePolicy:       "delete-policy",
 }
 
 // decodeBody reads the body of one type. The types it does not list are unknown to this build.
@@ -130,6 +133,12 @@ func decodeBody(t Type, data []byte) (Body, error) {
 		return strict[TrustIssuer](data)
 	case TypeDistrustIssuer:
 		return strict[DistrustIssuer](data)
+	case TypePutPolicy:
+		return strict[PutPolicy](data)
+	case TypeSetPolicyMode:
+		return strict[SetPolicyMode](data)
+	case TypeDeletePolicy:
+		return strict[DeletePolicy](data)
 	default:
 		return nil, &UnknownError{Type: t}
 	}
@@ -258,6 +267,15 @@ func (TrustIssuer) Type() Type { return TypeTrustIssuer }
 // Type implements Body.
 func (DistrustIssuer) Type() Type { return TypeDistrustIssuer }
 
+// Type implements Body.
+func (PutPolicy) Type() Type { return TypePutPolicy }
+
+// Type implements Body.
+func (SetPolicyMode) Type() Type { return TypeSetPolicyMode }
+
+// Type implements Body.
+func (DeletePolicy) Type() Type { return TypeDeletePolicy }
+
 func (Batch) sealed()              {}
 func (Tick) sealed()               {}
 func (Purge) sealed()              {}
@@ -299,3 +317,6 @@ func (PublishKey) sealed()         {}
 func (RetireKey) sealed()          {}
 func (TrustIssuer) sealed()        {}
 func (DistrustIssuer) sealed()     {}
+func (PutPolicy) sealed()          {}
+func (SetPolicyMode) sealed()      {}
+func (DeletePolicy) sealed()       {}

@@ -26,6 +26,8 @@ type View struct {
 	keysRevision uint64
 	horizon      horizon
 
+	policiesRevision uint64
+
 	agents         *btree.BTreeG[named[*agentRow]]
 	agentsByName   face[*agentRow]
 	principals     *btree.BTreeG[named[*principalRow]]
@@ -34,6 +36,7 @@ type View struct {
 	audiences      *btree.BTreeG[named[*identity.Application]]
 	scopes         *btree.BTreeG[named[*identity.Application]]
 	owners         *btree.BTreeG[named[Owner]]
+	policies       *btree.BTreeG[named[*identity.Policy]]
 
 	delegations                *btree.BTreeG[*record]
 	delegationsByAgent         *btree.BTreeG[*record]
@@ -259,13 +262,28 @@ func (v *View) SigningKeys() []identity.SigningKey {
 	return out
 }
 
+// Policy returns a policy by id.
+func (v *View) Policy(id string) (*identity.Policy, bool) { return find(v.policies, id) }
+
+// Policies lists policies by id, strictly after the one given.
+func (v *View) Policies(after string, limit int) []*identity.Policy {
+	return page(v.policies, after, limit, func(p *identity.Policy) *identity.Policy { return p })
+}
+
+// AllPolicies lists every policy by id.
+func (v *View) AllPolicies() []*identity.Policy { return v.Policies("", maxRows) }
+
+// PoliciesRevision changes whenever a policy does, so that what is compiled from them can be kept until then. It is zero
+// where the cluster never had a policy.
+func (v *View) PoliciesRevision() uint64 { return v.policiesRevision }
+
 // KeysRevision changes whenever SigningKeys does, so that a ring made of them can be kept until then.
 func (v *View) KeysRevision() uint64 { return v.keysRevision }
 
 // Counts says how many objects of each kind the state holds. Delegations include those that are withdrawn or
 // expired and not purged yet; Members only those that were not removed.
 type Counts struct {
-	Agents, Principals, Applications, Delegations, Revocations, APITokens, Members int
+	Agents, Principals, Applications, Delegations, Revocations, APITokens, Members, Policies int
 }
 
 // Counts is O(1).
@@ -273,7 +291,7 @@ func (v *View) Counts() Counts {
 	return Counts{
 		Agents: v.agents.Len(), Principals: v.principals.Len(), Applications: v.applications.Len(),
 		Delegations: v.delegations.Len(), Revocations: v.revocations.Len(),
-		APITokens: v.apiTokenCount, Members: v.memberCount,
+		APITokens: v.apiTokenCount, Members: v.memberCount, Policies: v.policies.Len(),
 	}
 }
 

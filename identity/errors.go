@@ -78,6 +78,7 @@ type Error struct {
 	Message string       `codec:"m"`           // what went wrong, lower case, a full sentence without the stop
 	Hint    string       `codec:"h,omitempty"` // what to do next
 	Fields  []FieldError `codec:"f,omitempty"`
+	Policy  string       `codec:"-"` // the policy that refused, or agrees with the refusal; no log or snapshot has one
 	cause   error
 }
 
@@ -91,6 +92,13 @@ func Errorf(code Code, format string, args ...any) *Error {
 func (e *Error) WithHint(format string, args ...any) *Error {
 	c := *e
 	c.Hint = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// WithPolicy returns a copy that names the policy.
+func (e *Error) WithPolicy(id string) *Error {
+	c := *e
+	c.Policy = id
 	return &c
 }
 

@@ -13,7 +13,7 @@ import (
 // A hop may only narrow: it reaches nothing that its parent's token was not for. One that names no audience gets those
 // owners that the parent has, too, or else all that the parent has.
 func chooseAudience(r *Request, g *Grant) *identity.Error {
-	g.session.Audience = g.audienceSpace[:0]
+	g.session.Audience, g.applications = g.audienceSpace[:0], g.appSpace[:0]
 	if len(r.Audience) > identity.MaxApplications {
 		return identity.Errorf(identity.CodeInvalid, "%d audiences were asked for; at most %d are allowed", len(r.Audience), identity.MaxApplications).
 			WithHint("ask for one token per group of applications")
@@ -91,6 +91,7 @@ func notAssigned(r *Request, app *identity.Application) *identity.Error {
 func (g *Grant) addAudience(r *Request, app *identity.Application) {
 	if !slices.Contains(g.session.Audience, app.Audience) {
 		g.session.Audience = append(g.session.Audience, app.Audience)
+		g.applications = append(g.applications, app)
 		g.offline = g.offline || app.Verification != identity.VerifyOnline
 	}
 }

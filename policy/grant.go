@@ -14,9 +14,15 @@ type Grant struct {
 	handles []identity.Handle
 	offline bool // somebody in the audience verifies offline
 
+	applications []*identity.Application // of the audience, while it is being decided
+	diagnostics  Diagnostics
+	judged       bool // the policies were asked
+
 	// The slices of a decision start out on these arrays, sized so that common requests never outgrow them.
 	chainSpace    [identity.MaxChain]identity.Actor
 	audienceSpace [4]string
+	appSpace      [4]*identity.Application
+	policySpace   [4]string
 	handleSpace   [identity.MaxChain * handlesPerHop]identity.Handle
 }
 
@@ -44,3 +50,7 @@ func (g *Grant) Handles() []identity.Handle {
 	}
 	return g.handles
 }
+
+// Diagnostics tell which policies had a say in the last decision, also where it was a refusal. What they hold lasts
+// until the next Decide.
+func (g *Grant) Diagnostics() *Diagnostics { return &g.diagnostics }

@@ -2,17 +2,17 @@
 // refusal comes out.
 //
 // The rules here are the model's own, and they alone allow: an agent may act where its status, its
-// assignments, its default scopes, a delegation and the parent session all say so. Cedar policies will come
-// in Engine.Decide after these rules and see what they would grant; they can only forbid more, never allow
-// what a rule refused. That is why Decide is a method and a Request carries more than the rules read, such
-// as the source address: it is the context that policies will be evaluated in.
+// assignments, its default scopes, a delegation and the parent session all say so. Policies, which people write in
+// Cedar, come after these rules and see what they would grant; they can only forbid more, never allow what a rule
+// refused. All of a decision comes from one state of the cluster, so the policies are a part of the request.
 //
-// The package is pure: no I/O, no clock, no state between requests. A Grant has only unexported fields, so
-// whoever holds a valid one knows that it went through every rule.
+// The package is pure: no I/O, no clock, nothing that one request leaves for the next. A Grant has only unexported
+// fields, so whoever holds a valid one knows that it went through every rule.
 package policy
 
 import (
 	"net/netip"
+	"sync"
 
 	"github.com/deputy-id/deputy/identity"
 )
@@ -52,53 +52,173 @@ type Request struct {
 	Issuer            string // the audience of a token whose scopes belong to no application
 	OfflineTTLSeconds int64  // the longest token for an application that verifies offline; 0: the default
 	SourceIP          netip.Addr
+
+	Policies *Set               // nil: the model's own rules and no other
+	Approval *identity.Approval // what a human said to this very request, nil: nothing
 }
 
 // Engine decides. It is safe for concurrent use.
-type Engine struct{}
+type Engine struct {
+	facts sync.Pool // of *facts, room for the next decision
+}
 
-// NewEngine returns an engine with the model's own rules.
+// NewEngine returns an engine.
 func NewEngine() *Engine { return &Engine{} }
 
 // Decide makes g a valid Grant, or returns an *identity.Error with the code of the rule that refused and a hint
 // what to do about it; g is then not valid, whatever it was before. Rules speak in the order below, the broadest
-// first, so that a caller hears of the suspended agent before it hears of a missing scope.
+// first, so that a caller hears of the suspended agent before it hears of a missing scope. Policies speak last. Where
+// a rule refuses, they are still asked as far as the request goes: the error then names one that agrees.
 //
 // The parent of the request must not be the session of g itself.
 func (e *Engine) Decide(r *Request, g *Grant) error {
-	*g = Grant{}
-	if err := decide(r, g); err != nil {
-		*g = Grant{}
+	if err := e.decide(r, g, nil); err != nil {
 		return err
 	}
+	return nil
+}
+
+// Explain decides as Decide does, and tells how it came to that.
+func (e *Engine) Explain(r *Request) *Explanation {
+	g, x := new(Grant), new(Explanation)
+	x.Refusal = e.decide(r, g, x)
+	x.Allowed = x.Refusal == nil
+	x.Session = g.Session()
+	x.Diagnostics = *g.Diagnostics()
+	x.finish(sessionRules.names(), r.Policies, g.judged)
+	return x
+}
+
+// sessionRules are the model's own, in the order in which they speak.
+var sessionRules = rules[*Request, *Grant]{
+	{"request", func(r *Request, _ *Grant) *identity.Error { return checkRequest(r) }},
+	{"status", func(r *Request, _ *Grant) *identity.Error { return checkStatus(r) }},
+	{"chain", joinChain},
+	{"delegation", checkDelegation},
+	{"scopes", narrowScopes},
+	{"audience", chooseAudience},
+	{"lifetime", capLifetime},
+	{"handles", listHandles},
+}
+
+// rules are checks in order, each of which fills in its part of what is decided.
+type rules[R, D any] []struct {
+	name  string
+	check func(R, D) *identity.Error
+}
+
+// run asks the rules until one refuses.
+func (list rules[R, D]) run(r R, d D, x *Explanation) *identity.Error {
+	for i := range list {
+		err := list[i].check(r, d)
+		x.rule(list[i].name, err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (list rules[R, D]) names() []string {
+	out := make([]string, len(list))
+	for i := range list {
+		out[i] = list[i].name
+	}
+	return out
+}
+
+// decide is the one path of Decide and Explain. g is worth nothing until all rules and policies have agreed; what is
+// left of it after a refusal are the diagnostics.
+func (e *Engine) decide(r *Request, g *Grant, x *Explanation) *identity.Error {
+	*g = Grant{}
+	err := sessionRules.run(r, g, x)
+	if err == nil || decided(err) {
+		err = e.judgeSession(r, g, err, x)
+	}
+	if err != nil {
+		*g = Grant{diagnostics: g.diagnostics, judged: g.judged, policySpace: g.policySpace}
+		return err
+	}
+	g.applications = nil // Decide keeps nothing of the request but strings
 	g.self = g
 	return nil
 }
 
-// decide fills g rule by rule; g is worth nothing until all of them have agreed.
-func decide(r *Request, g *Grant) *identity.Error {
-	if err := checkRequest(r); err != nil {
-		return err
+// decided reports whether a refusal is about who asks for what, rather than about a request that makes no sense.
+func decided(err *identity.Error) bool {
+	return err.Code != identity.CodeInternal && err.Code != identity.CodeInvalid
+}
+
+// judgeSession asks the policies. A rule that refused keeps the last word, and the policies that do not depend on the
+// application are asked whether they agree.
+func (e *Engine) judgeSession(r *Request, g *Grant, refused *identity.Error, x *Explanation) *identity.Error {
+	g.judged = true
+	g.diagnostics.Delegation = g.session.Delegation
+	if r.Policies.idle(actCreateSession, r.Agent.Type) {
+		return refused
 	}
-	if err := checkStatus(r); err != nil {
-		return err
+	g.diagnostics.Forbidding, g.diagnostics.Monitored = g.policySpace[0:0:2], g.policySpace[2:2]
+	f := e.room()
+	defer e.done(f)
+	r.facts(g, f)
+	var about []*identity.Application
+	if refused == nil {
+		if len(g.applications) == 0 {
+			g.applications = append(g.applications, nowhere(r.Issuer))
+		} else {
+			f.applications = g.applications
+		}
+		about = g.applications
 	}
-	if err := joinChain(r, g); err != nil {
-		return err
+	v := r.Policies.judge(f, about, &g.diagnostics, x)
+	switch {
+	case v.policy == nil:
+		return refused
+	case refused != nil:
+		return refused.WithPolicy(v.policy.ID)
 	}
-	if err := checkDelegation(r, g); err != nil {
-		return err
+	return v.refusal(actCreateSession)
+}
+
+// facts are what policies may know of a session. Where a rule refused early, they tell what was asked for.
+func (r *Request) facts(g *Grant, f *facts) {
+	s := &g.session
+	f.act, f.now, f.agent, f.user = actCreateSession, r.Now, r.Agent, r.Principal
+	f.requested, f.defaults = r.Requested, r.Agent.DefaultScopes
+	if s.Scopes != "" {
+		f.requested = s.Scopes
+	} else if f.requested == "" {
+		f.requested = r.Agent.DefaultScopes
 	}
-	if err := narrowScopes(r, g); err != nil {
-		return err
+	f.depth = 1
+	if r.Parent != nil {
+		f.depth += int64(len(r.Parent.Chain))
+		f.parent = r.Parent.Actor().Agent
 	}
-	if err := chooseAudience(r, g); err != nil {
-		return err
+	f.trigger, f.source, f.seconds = r.TriggerReason, r.SourceIP.Unmap(), r.Agent.MaxSessionSeconds
+	if s.Expires > 0 {
+		f.seconds = int64(s.Expires-s.Issued) / 1000
+	} else if r.MaxSeconds > 0 {
+		f.seconds = min(f.seconds, r.MaxSeconds)
 	}
-	if err := capLifetime(r, g); err != nil {
-		return err
+	f.application = &noApplication
+	f.approval = r.Approval != nil && r.Approval.Covers(r.Agent.Name, SessionBinding(r), r.Now)
+}
+
+// noApplication is what a decision is about that is about none.
+var noApplication identity.Application
+
+// room and done lend a decision its facts.
+func (e *Engine) room() *facts {
+	if f, ok := e.facts.Get().(*facts); ok {
+		return f
 	}
-	return listHandles(r, g)
+	return new(facts)
+}
+
+func (e *Engine) done(f *facts) {
+	*f = facts{}
+	e.facts.Put(f)
 }
 
 // checkRequest holds the caller within Deputy to its part. A failure here is a bug of ours, never the fault

@@ -11,6 +11,7 @@ import (
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/internal/privatefile"
+	"github.com/deputy-id/deputy/policy"
 )
 
 // rootTokenPrefix begins the text of every API token; api makes the others.
@@ -63,8 +64,26 @@ func (s *Server) bootstrapSteps(ctx context.Context) error {
 			return fmt.Errorf("writing the first settings: %w", err)
 		}
 	}
-	if len(view.APITokens("", 1)) == 0 {
-		return s.makeRootToken(ctx)
+	if len(view.APITokens("", 1)) > 0 {
+		return nil
+	}
+	// Before the token, which ends the bootstrap: a cluster that is only upgraded has it, and decides by itself.
+	if view.PoliciesRevision() == 0 {
+		if err := s.shipPolicies(ctx); err != nil {
+			return err
+		}
+	}
+	return s.makeRootToken(ctx)
+}
+
+// shipPolicies gives a new cluster the policies that come along, in one command: all of them or none.
+func (s *Server) shipPolicies(ctx context.Context) error {
+	var all fsm.Batch
+	for _, p := range policy.Shipped() {
+		all.Bodies = append(all.Bodies, fsm.PutPolicy{Policy: p, IfAbsent: true})
+	}
+	if _, err := s.proposer.commit(ctx, s.config.NodeID, all); err != nil {
+		return fmt.Errorf("writing the first policies: %w", err)
 	}
 	return nil
 }

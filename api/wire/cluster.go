@@ -130,5 +130,6 @@ type Restored struct {
 	Delegations   int64            `json:"delegations"`
 	Revocations   int64            `json:"revocations"`
 	APITokens     int64            `json:"api_tokens"`
+	Policies      int64            `json:"policies"`
 	MintingClosed string           `json:"minting_closed" doc:"why nothing is minted until POST /api/v1/cluster/open"`
 }

@@ -49,6 +49,7 @@ type Problem struct {
 	Instance string                `json:"instance,omitempty" doc:"the request id, as in X-Request-Id"`
 	Hint     string                `json:"hint,omitempty" doc:"what to do next"`
 	Errors   []identity.FieldError `json:"errors,omitempty" doc:"what is wrong with single fields"`
+	PolicyID string                `json:"policy_id,omitempty" doc:"the policy that refused, or agrees with the refusal"`
 }
 
 // Code returns the error code at the end of the problem's type, or "" for a foreign problem.

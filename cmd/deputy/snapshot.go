@@ -139,6 +139,7 @@ func (a *app) showBackup(path string, info *server.BackupInfo) error {
 		s.field("Delegations", count(info.Delegations))
 		s.field("Revocations", count(info.Revocations))
 		s.field("API tokens", count(info.APITokens))
+		s.field("Policies", count(info.Policies))
 	})
 }
 
@@ -175,6 +176,7 @@ then open:
 				s.field("Delegations", count(int(restored.Delegations)))
 				s.field("Revocations", count(int(restored.Revocations)))
 				s.field("API tokens", count(int(restored.APITokens)))
+				s.field("Policies", count(int(restored.Policies)))
 				s.field("Minting", "closed: "+restored.MintingClosed)
 				s.field("Next", "replay what was stopped since: deputy cluster restore --replay FILE; then: deputy cluster open --yes")
 			})

@@ -47,7 +47,8 @@ func (t *tree) check(r *room, s *source, i imported) []violation {
 			found = append(found, t.violatef(s, i, r.dir+" may import "+orNothing(r.mayImport)+" of this project", r.reason))
 		}
 	case !ours && !standard(i.path) && !s.test:
-		if reason, ok := stdlibOnly[r.dir]; ok {
+		welcome := slices.ContainsFunc(besides[r.dir], func(module string) bool { return below(i.path, module) })
+		if reason, ok := stdlibOnly[r.dir]; ok && !welcome {
 			found = append(found, t.violatef(s, i, r.dir+" imports the standard library only", reason))
 		}
 	}
