@@ -154,6 +154,12 @@ func (c *Case) parent(m *model) *identity.Session {
 		ID: id(identity.PrefixSession, now-1), Principal: c.Principal, Scopes: m.everything(),
 		Issued: now - 1000, Expires: now + identity.MaxSessionSeconds*1000,
 	}
+	for _, a := range m.applications {
+		s.Audience = append(s.Audience, a.Audience)
+	}
+	if len(s.Audience) == 0 {
+		s.Audience = []string{issuer}
+	}
 	for _, name := range c.Chain {
 		s.Chain = append(s.Chain, identity.Actor{Agent: name, Generation: m.agents[name].Generation})
 		s.AgentType = m.agents[name].Type
@@ -182,6 +188,7 @@ func (c *Case) toolRequest(m *model, set *policy.Set) *policy.ToolRequest {
 	if len(c.Scopes) > 0 {
 		s.Scopes = c.scopes()
 	}
+	s.Audience = nil
 	for _, a := range m.applications {
 		if len(c.Audience) == 0 || slices.Contains(c.Audience, a.Name) || slices.Contains(c.Audience, a.Audience) {
 			s.Audience = append(s.Audience, a.Audience)
