@@ -135,7 +135,9 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes()}
 	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
-	a.started, a.replay = a.now(), proofs.NewReplay(maxOneTimeProofs)
+	// Clients count in whole seconds. A process that another has gone before serves nobody within its first one: it waits
+	// for a lease.
+	a.started, a.replay = a.now()/1000*1000, proofs.NewReplay(maxOneTimeProofs)
 	var key [32]byte
 	if _, err := io.ReadFull(o.Entropy, key[:]); err != nil {
 		return nil, fmt.Errorf("drawing the key of nonces: %w", err)

@@ -37,14 +37,23 @@ type facts struct {
 	listed      bool
 	room        [8]string                // for both, as a rule
 	only        [1]*identity.Application // room for applications where there is one
+	issuer      identity.Application     // room for what is none: see nowhere
 
 	needs *needs      // what policies read of the facts as Cedar's values; nil: everything
 	cedar *cedarFacts // the same as Cedar's values, where a policy needed them
 }
 
-// nowhere is the application of a decision that is about none: a session for the issuer itself.
-func nowhere(issuer string) *identity.Application {
-	return &identity.Application{Audience: issuer, Verification: identity.VerifyOnline}
+// nowhere is the application of what is none: a session for the issuer itself, which a hop may have from its parent
+// beside applications.
+func (f *facts) nowhere(g *Grant) *identity.Application {
+	f.issuer.Verification = identity.VerifyOnline
+	for _, uri := range g.session.Audience {
+		if !slices.ContainsFunc(g.applications, func(a *identity.Application) bool { return a.Audience == uri }) {
+			f.issuer.Audience = uri
+			break
+		}
+	}
+	return &f.issuer
 }
 
 // about turns to another of the applications.

@@ -148,6 +148,18 @@ func TestSessionForNoApplicationIsForTheIssuer(t *testing.T) {
 	require.NotNil(t, refusal)
 }
 
+func TestHopForTheIssuerAndAnApplicationIsAskedAboutBoth(t *testing.T) {
+	r := hop(t, delegated())
+	parent := *r.Parent
+	parent.Audience, r.Parent, r.Requested = []string{"https://gmail.example.com", "https://gone.example.com"}, &parent, "gmail.read"
+	r.Applications = applications{{Name: "gmail", Audience: "https://gmail.example.com"}}
+	require.Len(t, granted(t, r).Session().Audience, 2)
+	for name, audience := range map[string]string{"gmail": "https://gmail.example.com", "": "https://gone.example.com"} {
+		_, refusal := decide(r, written("p", `forbid (principal, action == Action::"CreateSession", resource) when { resource.audience == "`+audience+`" && resource.name == "`+name+`" };`))
+		require.NotNil(t, refusal, name)
+	}
+}
+
 func TestCircumstancesAreThoseOfTheSession(t *testing.T) {
 	for name, tc := range map[string]struct {
 		request   func() *policy.Request

@@ -163,12 +163,10 @@ func (e *Engine) judgeSession(r *Request, g *Grant, refused *identity.Error, x *
 	r.facts(g, f)
 	var about []*identity.Application
 	if refused == nil {
-		if len(g.applications) == 0 {
-			g.applications = append(g.applications, nowhere(r.Issuer))
-		} else {
-			f.applications = g.applications
+		f.applications, about = g.applications, g.applications
+		if len(g.applications) < len(g.session.Audience) {
+			about = append(about, f.nowhere(g))
 		}
-		about = g.applications
 	}
 	v := r.Policies.judge(f, about, &g.diagnostics, x)
 	switch {

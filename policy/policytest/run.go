@@ -147,7 +147,7 @@ func (c *Case) request(m *model, set *policy.Set) *policy.Request {
 	return r
 }
 
-// parent is the session of the agents before, with every scope there is, for all that the agent of the case may call.
+// parent is the session of the agents before, with every scope there is.
 func (c *Case) parent(m *model) *identity.Session {
 	now := c.now()
 	s := &identity.Session{
@@ -155,11 +155,11 @@ func (c *Case) parent(m *model) *identity.Session {
 		Issued: now - 1000, Expires: now + identity.MaxSessionSeconds*1000,
 	}
 	for _, a := range m.applications {
-		if m.agents[c.Agent].AssignedTo(a.Name) {
-			s.Audience = append(s.Audience, a.Audience)
-		}
+		s.Audience = append(s.Audience, a.Audience)
 	}
-	s.Audience = append(s.Audience, issuer)
+	if len(s.Audience) == 0 {
+		s.Audience = []string{issuer}
+	}
 	for _, name := range c.Chain {
 		s.Chain = append(s.Chain, identity.Actor{Agent: name, Generation: m.agents[name].Generation})
 		s.AgentType = m.agents[name].Type
@@ -183,12 +183,12 @@ func (m *model) everything() identity.Scopes {
 func (c *Case) toolRequest(m *model, set *policy.Set) *policy.ToolRequest {
 	now, agent := c.now(), m.agents[c.Agent]
 	s := c.parent(m)
-	s.Audience = nil
 	s.Chain = append(s.Chain, identity.Actor{Agent: agent.Name, Generation: agent.Generation})
 	s.AgentType, s.Scopes, s.TriggerReason = agent.Type, agent.DefaultScopes, c.Reason
 	if len(c.Scopes) > 0 {
 		s.Scopes = c.scopes()
 	}
+	s.Audience = nil
 	for _, a := range m.applications {
 		if len(c.Audience) == 0 || slices.Contains(c.Audience, a.Name) || slices.Contains(c.Audience, a.Audience) {
 			s.Audience = append(s.Audience, a.Audience)
