@@ -23,6 +23,10 @@ type target struct {
 	addresses []string // host:port; connections are spread over them
 	requests  [][]byte // whole requests; each connection goes round them, from its own starting point
 	expect    []byte   // an answer of 200 holds it; nil accepts any
+
+	// fresh, if set, makes each request anew, for one address: what it proves is good only once. Requests then only say
+	// how large they are.
+	fresh func(address string) []byte
 }
 
 func (t *target) validate() error {
@@ -104,7 +108,12 @@ func (w *worker) loop(ctx context.Context, end time.Time, result *sample) {
 			now = time.Now()
 			continue
 		}
-		status, body, err := w.conn.exchange(w.target.requests[w.next])
+		request := w.target.requests[w.next]
+		if w.target.fresh != nil {
+			request = w.target.fresh(w.address)
+			now = time.Now() // what it took to sign is not the server's
+		}
+		status, body, err := w.conn.exchange(request)
 		done := time.Now()
 		switch {
 		case err != nil:

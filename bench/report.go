@@ -29,7 +29,9 @@ type Report struct {
 	Subjects    []Subject   `json:"subjects"`            // what was measured, then its ceilings
 	SignRate    *Spread     `json:"sign_rate,omitempty"` // bare Ed25519 signatures a second on the server's core
 	Ratio       Ratio       `json:"ratio"`
-	Notes       []string    `json:"notes,omitempty"` // what to know before believing it
+	Proving     []Proving   `json:"proving,omitempty"`       // mints that prove more than a secret
+	Verify      float64     `json:"verify_micros,omitempty"` // one bare Ed25519 signature check
+	Notes       []string    `json:"notes,omitempty"`         // what to know before believing it
 }
 
 // Subject is what one server did over all its rounds.
@@ -89,6 +91,7 @@ func (r *run) report() *Report {
 	if last.RatePerCPU > 0 {
 		report.Ratio.ByCPU = first.RatePerCPU / last.RatePerCPU
 	}
+	report.Proving, report.Verify = r.proofRatios(report), r.verifyMicros
 	report.judge()
 	return report
 }
@@ -180,6 +183,14 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	if r.Ratio.ByCPU > 0 {
 		p.line("the same by the servers' CPU time: %.3f", r.Ratio.ByCPU)
+	}
+	for _, proving := range r.Proving {
+		extra := "unknown"
+		if proving.ExtraMicros != 0 {
+			extra = micros(proving.ExtraMicros)
+		}
+		p.line("ratio %s / (handler + sign) = %.3f (p25–p75 %.3f–%.3f); its extra signature check costs the server %s each (bare check here: %s)",
+			proving.Name, proving.Ratio.Median, proving.Ratio.Low, proving.Ratio.High, extra, micros(r.Verify))
 	}
 	for _, note := range r.Notes {
 		p.line("note: %s", note)

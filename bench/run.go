@@ -82,6 +82,8 @@ type run struct {
 	subjects []*subject // what is measured first
 	signRate []float64
 	shape    shape
+
+	verifyMicros float64 // one bare signature check
 }
 
 // shape is the size of one exchange with the measured server, which the ceilings copy.
@@ -139,6 +141,11 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	if err := r.add(string(r.Workload), "", measured, pid); err != nil {
 		return err
+	}
+	if r.Workload == WorkloadMint {
+		if err := r.addProving(ctx, measured, pid); err != nil {
+			return err
+		}
 	}
 	for _, kind := range kinds {
 		ceiling := target{addresses: []string{r.ceilings.addresses[kind]}, requests: measured.requests}

@@ -158,7 +158,7 @@ func (r *Request) bodyOf(s *sending) ([]byte, error) {
 	}
 	form := url.Values{
 		"client_assertion_type": {assertionType},
-		"client_assertion":      {r.Credentials.Key.assertion(r.Credentials.ID, s.issuer, time.Now())},
+		"client_assertion":      {r.Credentials.Key.Assertion(r.Credentials.ID, s.issuer, time.Now())},
 	}
 	for name, values := range r.Form {
 		form[name] = values

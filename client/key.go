@@ -96,8 +96,8 @@ func (k *Key) Proof(method, url, nonce, accessToken string, now time.Time) strin
 	return k.sign(map[string]any{"typ": "dpop+jwt", "alg": "EdDSA", "jwk": jwk}, claims)
 }
 
-// assertion makes a client assertion (RFC 7523 section 3) for one request.
-func (k *Key) assertion(client, audience string, now time.Time) string {
+// Assertion makes a client assertion (RFC 7523 section 3) for one request. The audience is the issuer.
+func (k *Key) Assertion(client, audience string, now time.Time) string {
 	return k.sign(map[string]any{"typ": "JWT", "alg": "EdDSA", "kid": k.Thumbprint()}, map[string]any{
 		"iss": client, "sub": client, "aud": audience, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
 	})
