@@ -32,7 +32,12 @@ func (n *fakeNode) handle(ctx *fasthttp.RequestCtx) {
 	defer n.lock.Unlock()
 	path := string(ctx.Path())
 	secret := &wire.NewCredential{ID: "crd_1", ClientID: "bench", Secret: "secret"}
+	ctx.Response.Header.Set(wire.HeaderDPoPNonce, "a-nonce")
 	switch method := string(ctx.Method()); {
+	case path == "/.well-known/oauth-authorization-server":
+		answer(ctx, 200, wire.Metadata{Issuer: "https://deputy.invalid"})
+	case method == "POST" && path == "/api/v1/agents/"+fixtureAgent+"/credentials":
+		answer(ctx, 201, secret)
 	case path == tokenPath && n.minting != nil:
 		n.minting(ctx)
 	case path == tokenPath:
@@ -97,8 +102,13 @@ func TestRunMeasuresAWorkloadAndItsCeilings(t *testing.T) {
 
 			require.NoError(t, err)
 			require.Empty(t, node.objects, "the fixture must be gone")
-			require.Len(t, report.Subjects, 3)
-			require.Equal(t, ceiling, report.Subjects[2].Ceiling)
+			subjects := 3
+			if workload == WorkloadMint {
+				subjects = 5 // by a secret, by a key, and bound to one
+			}
+			require.Len(t, report.Subjects, subjects)
+			require.Len(t, report.Proving, subjects-3)
+			require.Equal(t, ceiling, report.Subjects[subjects-1].Ceiling)
 			for _, s := range report.Subjects {
 				require.Positive(t, s.Rate, s.Name)
 				require.Positive(t, s.WarmUpRate, s.Name)
