@@ -89,6 +89,7 @@ type API struct {
 	metrics    *metrics
 	limiter    *limiter // nil: no limit
 	waiting    waiters
+	readWait   time.Duration // tests may have more patience
 	backups    waiters
 	restores   waiters
 	standings  standings
@@ -117,7 +118,7 @@ func New(o Options) (*API, error) {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
-	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes()}
+	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes(), readWait: readWait}
 	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
 	m, err := newMetrics(o.Registerer, a.routes)
 	if err != nil {
