@@ -14,6 +14,7 @@ import (
 )
 
 func TestAgentOfTheArticleIsCreatedVerbatim(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	a := n.send("POST", "/api/v1/agents", articleAgent)
 	agent := ok[wire.Agent](a, 201)
@@ -29,6 +30,7 @@ func TestAgentOfTheArticleIsCreatedVerbatim(t *testing.T) {
 }
 
 func TestAgentIsReplacedAndPatched(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	ok[wire.Agent](n.send("POST", "/api/v1/agents", articleAgent), 201)
 	const path = "/api/v1/agents/support-triage-agent"
@@ -55,6 +57,7 @@ func TestAgentIsReplacedAndPatched(t *testing.T) {
 }
 
 func TestNarrowingSparesSessionsUnlessAskedToRevoke(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	zendesk := n.applicationWithSecret(`{"name":"zendesk","audience":"https://zendesk.example.com"}`)
 	secret := n.agentWithSecret(strings.Replace(articleAgent, `"default_scopes"`, `"applications":["zendesk"],"default_scopes"`, 1))
@@ -70,6 +73,7 @@ func TestNarrowingSparesSessionsUnlessAskedToRevoke(t *testing.T) {
 }
 
 func TestLifecycleEndsWhatRunsAndGatesWhatStarts(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	zendesk := n.applicationWithSecret(`{"name":"zendesk","audience":"https://zendesk.example.com","scopes":["zendesk.tickets.read","zendesk.tickets.assign"]}`)
 	secret := n.agentWithSecret(strings.Replace(articleAgent, `"default_scopes"`, `"applications":["zendesk"],"default_scopes"`, 1))
@@ -93,6 +97,7 @@ func TestLifecycleEndsWhatRunsAndGatesWhatStarts(t *testing.T) {
 }
 
 func TestKillSwitch(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	zendesk := n.applicationWithSecret(`{"name":"zendesk","audience":"https://zendesk.example.com"}`)
 	secret := n.agentWithSecret(strings.Replace(articleAgent, `"default_scopes"`, `"applications":["zendesk"],"default_scopes"`, 1))
@@ -124,6 +129,7 @@ func TestKillSwitch(t *testing.T) {
 }
 
 func TestDeletedAgentLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	s := ok[wire.Session](n.send("POST", "/api/v1/sessions", articleSession), 201)
@@ -140,6 +146,7 @@ func TestDeletedAgentLeavesNothingBehind(t *testing.T) {
 }
 
 func TestCredentialsRotate(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	zendesk := n.applicationWithSecret(`{"name":"zendesk","audience":"https://zendesk.example.com"}`)
 	old := n.agentWithSecret(strings.Replace(articleAgent, `"default_scopes"`, `"applications":["zendesk"],"default_scopes"`, 1))
@@ -166,6 +173,7 @@ func TestCredentialsRotate(t *testing.T) {
 }
 
 func TestPrincipalsLiveAndDie(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	id := "user/one@company.com" // a slash, to show that ids are escaped in paths
 	path := "/api/v1/principals/" + url.PathEscape(id)
@@ -190,6 +198,7 @@ func TestPrincipalsLiveAndDie(t *testing.T) {
 }
 
 func TestApplicationsOwnTheirScopesAndAudience(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	ok[wire.Application](n.send("POST", "/api/v1/applications", gmail), 201)
 	n.send("POST", "/api/v1/applications", strings.Replace(gmail, `"gmail"`, `"gmail2"`, 1)).refused(identity.CodeAlreadyExists)
@@ -207,6 +216,7 @@ func TestApplicationsOwnTheirScopesAndAudience(t *testing.T) {
 }
 
 func TestListsArePaged(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	for _, id := range []string{"a@x", "b@x", "c@x"} {
 		ok[wire.Principal](n.send("POST", "/api/v1/principals", wire.PrincipalRequest{ID: id}), 201)
@@ -228,6 +238,7 @@ func TestListsArePaged(t *testing.T) {
 }
 
 func TestAPITokensCarryRoles(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	a := n.send("POST", "/api/v1/api-tokens", wire.APITokenRequest{Name: "auditor", Roles: []identity.Role{identity.RoleAuditor}})
 	made := ok[wire.APIToken](a, 201)
@@ -249,6 +260,7 @@ func TestAPITokensCarryRoles(t *testing.T) {
 }
 
 func TestExpiredAPITokenIsNobody(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	made := ok[wire.APIToken](n.send("POST", "/api/v1/api-tokens", wire.APITokenRequest{
 		Name: "brief", Roles: []identity.Role{identity.RoleAuditor}, ExpiresAt: identity.InstantOf(n.group.time().Add(time.Hour)),
@@ -259,6 +271,7 @@ func TestExpiredAPITokenIsNobody(t *testing.T) {
 }
 
 func TestClusterRoutes(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	members := ok[[]wire.Member](n.send("GET", "/api/v1/cluster/members", nil), 200)
 	require.Len(t, members, 1)
@@ -280,6 +293,7 @@ func TestClusterRoutes(t *testing.T) {
 }
 
 func TestBulkItemsFareByThemselves(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	answer := ok[wire.BulkAnswer](n.send("POST", "/api/v1/bulk", `{
 		"agents": [{"profile":{"name":"a","agent_type":"autonomous"},"default_scopes":["x"]}, {"profile":{"name":"B!","agent_type":"autonomous"}}],
@@ -314,6 +328,7 @@ func TestBulkItemsFareByThemselves(t *testing.T) {
 }
 
 func TestHeadAndOptions(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	head := n.send(http.MethodHead, "/.well-known/jwks.json", nil)
 	require.Equal(t, 200, head.Status)

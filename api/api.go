@@ -94,6 +94,7 @@ type API struct {
 	metrics    *metrics
 	limiter    *limiter // nil: no limit
 	waiting    waiters
+	readWait   time.Duration // tests may have more patience
 	backups    waiters
 	restores   waiters
 	asking     waiters // questions to all nodes about sessions
@@ -133,7 +134,7 @@ func New(o Options) (*API, error) {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
-	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes()}
+	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes(), readWait: readWait}
 	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
 	// Clients count in whole seconds. A process that another has gone before serves nobody within its first one: it waits
 	// for a lease.

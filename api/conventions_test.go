@@ -18,6 +18,7 @@ import (
 )
 
 func TestBadBodiesAreNamed(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	for name, refused := range map[string]struct {
 		body, pointer string
@@ -64,6 +65,7 @@ func TestBadBodiesAreNamed(t *testing.T) {
 }
 
 func TestBodyTooLarge(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	// By its length alone: nobody has to send the body to hear of it.
 	status, body := n.raw(t, fmt.Sprintf("POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", wire.MaxBodyBytes+1))
@@ -73,12 +75,14 @@ func TestBodyTooLarge(t *testing.T) {
 }
 
 func TestHeadersTooLarge(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.send("GET", "/api/v1/agents", nil, with("X-Filler", strings.Repeat("x", 17<<10))).refused(identity.CodeHeadersTooLarge)
 	ok[[]wire.Agent](n.send("GET", "/api/v1/agents", nil, with("X-Filler", strings.Repeat("x", 12<<10))), 200)
 }
 
 func TestUnknownPathsAndMethods(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.send("GET", "/api/v1/nothing", nil).refused(identity.CodeNotFound)
 	n.send("GET", "/api/v1/agents/", nil).refused(identity.CodeNotFound) // no redirects
@@ -94,6 +98,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 }
 
 func TestAuthenticationIsRequired(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	for i := range n.api.routes {
 		route := &n.api.routes[i]
@@ -111,6 +116,7 @@ func TestAuthenticationIsRequired(t *testing.T) {
 }
 
 func TestEveryRouteRefusesAnotherRoleAndNamesItsOwn(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	g.addToken(t, "dpt_approver", identity.APIToken{Name: "a", Roles: []identity.Role{identity.RoleApprover}})
@@ -126,6 +132,7 @@ func TestEveryRouteRefusesAnotherRoleAndNamesItsOwn(t *testing.T) {
 }
 
 func TestRequestIDIsTakenOverWhereSane(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	require.Equal(t, "abc-123", n.send("GET", "/api/v1/agents", nil, with(wire.HeaderRequestID, "abc-123")).Header.Get(wire.HeaderRequestID))
 	for _, odd := range []string{"a b", strings.Repeat("x", 65), `"`, ""} {
@@ -134,6 +141,7 @@ func TestRequestIDIsTakenOverWhereSane(t *testing.T) {
 }
 
 func TestIndexInARequestIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	follower := g.nodes[1]
 	g.mu.Lock()
@@ -154,6 +162,7 @@ func TestIndexInARequestIsWaitedFor(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	const path = "/api/v1/agents?credentials=secret"
@@ -172,6 +181,7 @@ func TestIdempotencyKey(t *testing.T) {
 }
 
 func TestIdempotencyKeyNeverSuppressesARevocation(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	ok[wire.Agent](n.send("POST", "/api/v1/agents", articleAgent), 201)
 	const kill = "/api/v1/agents/support-triage-agent/revoke"
@@ -186,6 +196,7 @@ func TestIdempotencyKeyNeverSuppressesARevocation(t *testing.T) {
 }
 
 func TestRateLimitIsPerCaller(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1, func(o *Options) { o.Limits = Limits{RequestsPerSecond: 1, Burst: 3} })
 	n := g.nodes[0]
 	g.addToken(t, "dpt_other", identity.APIToken{Name: "o", Roles: []identity.Role{identity.RoleAuditor}})
@@ -211,6 +222,7 @@ func TestRateLimitIsPerCaller(t *testing.T) {
 }
 
 func TestLimiterIsBounded(t *testing.T) {
+	t.Parallel()
 	l := newLimiter(1, 1)
 	now := time.Unix(1, 0)
 	for caller := range uint64(3 * shardBuckets) {
@@ -238,6 +250,7 @@ func (n *node) raw(t *testing.T, request string) (int, string) {
 }
 
 func TestSmugglingAndGarbageAreRefused(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	status, body := n.raw(t, "POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
 	require.Equal(t, 400, status)
@@ -250,6 +263,7 @@ func TestSmugglingAndGarbageAreRefused(t *testing.T) {
 }
 
 func TestPanicIsA500AndTheNodeLivesOn(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	route := Route{Method: "GET", Path: "/boom", Name: "boom", Kind: KindPublic, handler: func(_ *API, c *call) error {
 		panic(string(c.ctx.Request.Header.Peek("Authorization")))
@@ -265,6 +279,7 @@ func TestPanicIsA500AndTheNodeLivesOn(t *testing.T) {
 }
 
 func TestForwardedForIsBelievedOnlyFromProxies(t *testing.T) {
+	t.Parallel()
 	a := newGroup(t, 1, func(o *Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }).nodes[0].api
 	source := func(peer string, headers ...string) string {
 		e := envelope{source: netip.MustParseAddr(peer)}
@@ -282,6 +297,7 @@ func TestForwardedForIsBelievedOnlyFromProxies(t *testing.T) {
 }
 
 func TestEverySeriesIsThereFromBoot(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	families, err := n.registry.Gather()
 	require.NoError(t, err)
@@ -312,6 +328,7 @@ func TestEverySeriesIsThereFromBoot(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
 	_, err := New(Options{})
 	require.ErrorContains(t, err, "Options.Proposer is missing")
 	require.ErrorContains(t, err, "Options.Freshness is missing")

@@ -21,6 +21,7 @@ func slowFence(ctx context.Context, _ *node) (Fence, error) {
 }
 
 func TestFencedStopSaysHowEachNodeStands(t *testing.T) {
+	t.Parallel()
 	for name, number := range map[string]int{"at the leader": 0, "at a follower": 1} {
 		t.Run(name, func(t *testing.T) {
 			g, _, _ := newInbox(t, 3)
@@ -47,6 +48,7 @@ func TestFencedStopSaysHowEachNodeStands(t *testing.T) {
 }
 
 func TestCommittedStopIsNotFenced(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 2)
 	a := g.nodes[1].send("POST", "/api/v1/agents/inbox-assistant/revoke?wait=committed", nil)
 	k := ok[wire.Kill](a, 200)
@@ -60,6 +62,7 @@ func TestCommittedStopIsNotFenced(t *testing.T) {
 }
 
 func TestEveryWriteCanBeFenced(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 2)
 	n := g.nodes[1]
 	lent := ok[wire.Delegation](n.send("POST", "/api/v1/delegations?ensure_principal=true", `{"principal_id":"a@x","agent_id":"inbox-assistant","scopes":["gmail.read"],"duration_seconds":3600}`), 201)
@@ -113,7 +116,9 @@ func TestFenceThatIsNotThroughInTimeNamesWhoIsMissing(t *testing.T) {
 			g.nodes[0].cluster.onFence = slowFence
 			started := time.Now()
 			a := g.nodes[number].send("POST", "/api/v1/agents/inbox-assistant/revoke?wait=fenced&timeout_seconds=1", nil)
-			require.InDelta(t, 1, time.Since(started).Seconds(), 0.5)
+			took := time.Since(started)
+			require.Greater(t, took, 900*time.Millisecond)
+			require.Less(t, took, 10*time.Second, "not as long as a fence is waited for by default")
 			k := ok[wire.Kill](a, 200)
 			require.True(t, k.Committed)
 			require.False(t, k.Fenced)
@@ -127,6 +132,7 @@ func TestFenceThatIsNotThroughInTimeNamesWhoIsMissing(t *testing.T) {
 }
 
 func TestTimeoutsAreBounded(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	for _, text := range []string{"0", "61", "-1", "x", "1.5"} {
 		n.send("POST", "/api/v1/agents?wait=fenced&timeout_seconds="+text, articleAgent).refused(identity.CodeInvalid)
@@ -137,6 +143,7 @@ func TestTimeoutsAreBounded(t *testing.T) {
 }
 
 func TestFenceGoesOnAtTheNextLeader(t *testing.T) {
+	t.Parallel()
 	for name, number := range map[string]int{"asked of the old leader": 0, "asked of the new one": 1, "asked of another": 2} {
 		t.Run(name, func(t *testing.T) {
 			g, _, _ := newInbox(t, 3)
@@ -178,6 +185,7 @@ func TestWhatIsCommittedStaysSoWhereNobodyCanFenceIt(t *testing.T) {
 }
 
 func TestDeletionThatIsGoneAtTheNextLeaderIsCommittedAllTheSame(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 2)
 	n := g.nodes[0]
 	n.cluster.onFence = func(context.Context, *node) (Fence, error) {
@@ -196,6 +204,7 @@ func TestDeletionThatIsGoneAtTheNextLeaderIsCommittedAllTheSame(t *testing.T) {
 }
 
 func TestTokenEndpointRevokesFenced(t *testing.T) {
+	t.Parallel()
 	g, application, agent := newInbox(t, 2)
 	lend := `{"principal_id":"a@x","agent_id":"inbox-assistant","scopes":["gmail.read"],"duration_seconds":3600}`
 	ok[wire.Delegation](g.nodes[0].send("POST", "/api/v1/delegations?ensure_principal=true", lend), 201)
@@ -208,6 +217,7 @@ func TestTokenEndpointRevokesFenced(t *testing.T) {
 }
 
 func TestEarlierLongerLeaseCountsForValidators(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	ok[wire.Settings](n.send("PATCH", "/api/v1/settings", `{"lease_milliseconds":60000}`), 200)

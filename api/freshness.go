@@ -123,7 +123,7 @@ func (a *API) await(c *call, index uint64) error {
 			WithHint("try again in a second, or ask another node")
 	}
 	defer a.waiting.leave()
-	ctx, cancel := context.WithTimeout(context.Background(), readWait)
+	ctx, cancel := context.WithTimeout(context.Background(), a.readWait)
 	defer cancel()
 	if err := a.FSM.WaitApplied(ctx, index); err != nil {
 		return a.stale(index)

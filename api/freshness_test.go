@@ -28,6 +28,7 @@ func (a answer) refusedForNow() {
 }
 
 func TestNodeThatKnowsNothingCallsNobodyUnknown(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	application := g.nodes[0].applicationWithSecret(zendesk)
 	secret := g.nodes[0].agentWithSecret(zendeskAgent)
@@ -63,6 +64,7 @@ func TestNodeThatKnowsNothingCallsNobodyUnknown(t *testing.T) {
 }
 
 func TestRefusalFromStateNeedsTheLease(t *testing.T) {
+	t.Parallel()
 	g, _, secret := newInbox(t, 1)
 	n := g.nodes[0]
 	g.addToken(t, "dpt_auditor", identity.APIToken{Name: "a", Roles: []identity.Role{identity.RoleAuditor}})
@@ -96,6 +98,7 @@ func TestRefusalFromStateNeedsTheLease(t *testing.T) {
 }
 
 func TestReadsSayWhereTheyMayBeOld(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	fresh := n.send("GET", "/api/v1/agents", nil)
 	require.Equal(t, 200, fresh.Status)
@@ -107,6 +110,7 @@ func TestReadsSayWhereTheyMayBeOld(t *testing.T) {
 }
 
 func TestWritesNeedTheLeadersLeaseAlone(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	leader, follower := g.nodes[0], g.nodes[1]
 	follower.stale = true
@@ -128,6 +132,7 @@ func TestWritesNeedTheLeadersLeaseAlone(t *testing.T) {
 }
 
 func TestAnswerIsHeldToTheLeaseFromBeforeTheStateWasRead(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	application := n.applicationWithSecret(zendesk)
 	secret := n.agentWithSecret(zendeskAgent)
@@ -157,43 +162,39 @@ func (n *node) ahead() option {
 	return with(wire.HeaderIndex, strconv.FormatUint(n.fsm.Applied()+1, 10))
 }
 
-// atOnce wants that nobody waited.
-func atOnce(t *testing.T, do func()) {
-	t.Helper()
-	started := time.Now()
+// whereNobodyCanWait takes every place in which a request could wait: one that tries to is refused as overloaded.
+func (n *node) whereNobodyCanWait(do func()) {
+	n.t.Helper()
+	n.api.waiting.n.Store(maxWaiters)
 	do()
-	require.Less(t, time.Since(started), readWait)
+	require.EqualValues(n.t, maxWaiters, n.api.waiting.n.Load(), "every place that was taken was given back")
+	n.api.waiting.n.Store(0)
 }
 
 func TestNobodyWaitsForFree(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1, func(o *Options) { o.Limits = Limits{RequestsPerSecond: 1, Burst: 3} })
 	n := g.nodes[0]
-	atOnce(t, func() {
+	n.whereNobodyCanWait(func() {
 		n.send("GET", "/api/v1/agents", nil, anonymous, n.ahead()).refused(identity.CodeUnauthenticated)
 		n.send("POST", "/oauth2/token", grantForm, n.ahead()).refusedOAuth(401, "invalid_client")
 		n.send("GET", "/openapi.json", nil, n.ahead()).refused(identity.CodeStaleIndex)
-	})
-	atOnce(t, func() {
 		n.send("GET", "/api/v1/agents", nil, token("dpt_guess"), n.ahead()).refused(identity.CodeRateLimited)
 	})
 	n.send("GET", "/api/v1/agents", nil, n.ahead()).refused(identity.CodeStaleIndex)
 }
 
 func TestWaitingIsBounded(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.api.waiting.n.Store(maxStrangers)
-	atOnce(t, func() {
-		a := n.send("GET", "/api/v1/agents", nil, token("dpt_guess"), n.ahead())
-		a.refused(identity.CodeOverloaded)
-		require.Equal(t, "1", a.Header.Get("Retry-After"))
-	})
+	a := n.send("GET", "/api/v1/agents", nil, token("dpt_guess"), n.ahead())
+	a.refused(identity.CodeOverloaded)
+	require.Equal(t, "1", a.Header.Get("Retry-After"))
 	n.send("GET", "/api/v1/agents", nil, n.ahead()).refused(identity.CodeStaleIndex) // waited: strangers leave room
-	n.api.waiting.n.Store(maxWaiters)
-	atOnce(t, func() { n.send("GET", "/api/v1/agents", nil, n.ahead()).refused(identity.CodeOverloaded) })
-	require.EqualValues(t, maxWaiters, n.api.waiting.n.Load(), "every place that was taken was given back")
-
-	n.api.waiting.n.Store(0)
-	atOnce(t, func() {
+	require.EqualValues(t, maxStrangers, n.api.waiting.n.Load(), "every place that was taken was given back")
+	n.whereNobodyCanWait(func() {
+		n.send("GET", "/api/v1/agents", nil, n.ahead()).refused(identity.CodeOverloaded)
 		for _, index := range []uint64{n.fsm.Applied() + maxAhead + 1, 1<<64 - 1} {
 			n.send("GET", "/api/v1/agents", nil, with(wire.HeaderIndex, strconv.FormatUint(index, 10))).refused(identity.CodeStaleIndex)
 		}
@@ -201,6 +202,7 @@ func TestWaitingIsBounded(t *testing.T) {
 }
 
 func TestCredentialMadeAMomentAgoIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	g.holdBack(1)
@@ -212,6 +214,7 @@ func TestCredentialMadeAMomentAgoIsWaitedFor(t *testing.T) {
 
 	n.send("GET", "/api/v1/agents", nil, token(secret)).refused(identity.CodeUnauthenticated)
 	n.send("GET", "/api/v1/agents", nil, token(secret), seen).refused(identity.CodeStaleIndex)
+	n.api.readWait = time.Minute // they are to wait at the same time, however busy the machine is
 	answers := make(chan answer, 3)
 	go func() { answers <- n.send("GET", "/api/v1/agents", nil, token(secret), seen) }()
 	go func() { answers <- n.send("POST", "/oauth2/token", grantForm, client, seen) }()
@@ -228,12 +231,14 @@ func TestCredentialMadeAMomentAgoIsWaitedFor(t *testing.T) {
 }
 
 func TestCredentialDeletedWhileWaitingIsNoneAnyMore(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	made := g.addToken(t, "dpt_brief", identity.APIToken{Name: "brief", Roles: []identity.Role{identity.RoleAdmin}})
 	g.holdBack(1)
 	deleted := g.nodes[0].send("DELETE", "/api/v1/api-tokens/"+made.ID, nil)
 	seen := with(wire.HeaderIndex, deleted.Header.Get(wire.HeaderIndex))
+	n.api.readWait = time.Minute
 	done := make(chan answer, 1)
 	go func() { done <- n.send("GET", "/api/v1/agents", nil, token("dpt_brief"), seen) }()
 	require.Eventually(t, func() bool { return n.api.waiting.n.Load() == 1 }, 5*time.Second, time.Millisecond)
@@ -242,6 +247,7 @@ func TestCredentialDeletedWhileWaitingIsNoneAnyMore(t *testing.T) {
 }
 
 func TestTwoAuthorizationHeadersAreNone(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	secret := g.nodes[0].agentWithSecret(zendeskAgent)
@@ -261,6 +267,7 @@ func TestTwoAuthorizationHeadersAreNone(t *testing.T) {
 }
 
 func TestRevokedAPITokenKillsWhatItMinted(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 2)
 	n := g.nodes[1]
 	made := ok[wire.APIToken](n.send("POST", "/api/v1/api-tokens", wire.APITokenRequest{
@@ -287,6 +294,7 @@ func TestRevokedAPITokenKillsWhatItMinted(t *testing.T) {
 }
 
 func TestDeletionOfAnAPITokenSurvivesAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	made := g.addToken(t, "dpt_second", identity.APIToken{Name: "second", Roles: []identity.Role{identity.RoleAuditor}})
 	g.loseAnAnswer()

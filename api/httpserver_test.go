@@ -15,6 +15,7 @@ import (
 )
 
 func TestShutdownIsNotHeldUpByWhoSendsNothing(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	server := n.api.Server()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +44,7 @@ func TestShutdownIsNotHeldUpByWhoSendsNothing(t *testing.T) {
 	defer cancel()
 	started := time.Now()
 	require.NoError(t, server.ShutdownWithContext(ctx))
-	require.Less(t, time.Since(started), 2*arrivalGrace)
+	require.Less(t, time.Since(started), defaultRead/2)
 	require.NoError(t, <-served)
 	require.Eventually(t, func() bool { // fasthttp tells that a connection is closed after it stops counting it
 		server.mu.Lock()
@@ -53,6 +54,7 @@ func TestShutdownIsNotHeldUpByWhoSendsNothing(t *testing.T) {
 }
 
 func TestShutdownLetsARequestEnd(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	server := n.api.Server()
 	entered := make(chan struct{})
@@ -82,6 +84,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 }
 
 func TestTransferOfLeadershipIsNotRepeatedBlindly(t *testing.T) {
+	t.Parallel()
 	unknown := identity.Errorf(identity.CodeOutcomeUnknown, "no answer came")
 	for name, lost := range map[string]error{"unknown": unknown, "leadership lost meanwhile": errNoLeader()} {
 		for where, number := range map[string]int{"at the leader": 0, "forwarded": 1} {

@@ -53,6 +53,7 @@ func stricter(data []byte, err error) bool {
 }
 
 func TestMergePatchFollowsTheRFC(t *testing.T) {
+	t.Parallel()
 	// The examples of RFC 7396 appendix A.
 	for _, example := range [][3]string{
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
@@ -81,6 +82,7 @@ func TestMergePatchFollowsTheRFC(t *testing.T) {
 }
 
 func TestStringsAreWrittenAsJSON(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{"", "plain", `a"b\c`, "tab\tand\x00", "snowman ☃", `"`, `\`} {
 		var back string
 		require.NoError(t, json.Unmarshal(appendJSONString(nil, text), &back))
@@ -89,6 +91,7 @@ func TestStringsAreWrittenAsJSON(t *testing.T) {
 }
 
 func TestEscapesAreRead(t *testing.T) {
+	t.Parallel()
 	r := jsonReader{data: []byte(`"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00"`)}
 	text, err := r.str()
 	require.NoError(t, err)

@@ -27,6 +27,7 @@ var zendeskAgent = strings.Replace(articleAgent, `"default_scopes"`, `"applicati
 const zendesk = `{"name":"zendesk","audience":"https://zendesk.example.com","scopes":["zendesk.tickets.read","zendesk.tickets.assign"]}`
 
 func TestTokenMintedAtOneNodeIsActiveAtTheOthersUntilRevoked(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3)
 	application := g.nodes[0].applicationWithSecret(zendesk)
 	secret := g.nodes[0].agentWithSecret(zendeskAgent)
@@ -54,6 +55,7 @@ func TestTokenMintedAtOneNodeIsActiveAtTheOthersUntilRevoked(t *testing.T) {
 }
 
 func TestTokenAnswerIsNeverCached(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	secret := n.agentWithSecret(articleAgent)
 	a := n.send("POST", "/oauth2/token", url.Values{"grant_type": {"client_credentials"}}, basic("support-triage-agent", secret))
@@ -61,6 +63,7 @@ func TestTokenAnswerIsNeverCached(t *testing.T) {
 }
 
 func TestClientAuthentication(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	secret := n.agentWithSecret(articleAgent)
 	grant := func(extra url.Values) url.Values {
@@ -119,6 +122,7 @@ func TestClientAuthentication(t *testing.T) {
 }
 
 func TestTokenForSeveralAudiences(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	first := n.applicationWithSecret(zendesk)
 	second := n.applicationWithSecret(`{"name":"crm","audience":"https://crm.example.com"}`)
@@ -140,6 +144,7 @@ func toSet(audience any) []any {
 }
 
 func TestIntrospectionAnswersOnlyApplications(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	application := n.applicationWithSecret(zendesk)
 	secret := n.agentWithSecret(zendeskAgent)
@@ -156,6 +161,7 @@ func TestIntrospectionAnswersOnlyApplications(t *testing.T) {
 }
 
 func TestNodeThatIsNotFreshSaysNeitherYesNorNo(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	application := n.applicationWithSecret(zendesk)
 	secret := n.agentWithSecret(zendeskAgent)
@@ -178,6 +184,7 @@ func TestNodeThatIsNotFreshSaysNeitherYesNorNo(t *testing.T) {
 }
 
 func TestTokenRevocationAtTheTokenEndpoint(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1] // a follower: the revocation is forwarded
 	application := n.applicationWithSecret(zendesk)
@@ -209,6 +216,7 @@ func TestTokenRevocationAtTheTokenEndpoint(t *testing.T) {
 }
 
 func TestKeysAndMetadata(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3)
 	n := g.nodes[0]
 	a := n.send("GET", "/.well-known/jwks.json", nil, anonymous)
@@ -233,6 +241,7 @@ func TestKeysAndMetadata(t *testing.T) {
 }
 
 func TestDocumentListsExactlyTheRoutes(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	a := n.send("GET", "/openapi.json", nil, anonymous)
 	var d struct {
@@ -259,6 +268,7 @@ func TestDocumentListsExactlyTheRoutes(t *testing.T) {
 }
 
 func TestEveryCodeHasAVerdict(t *testing.T) {
+	t.Parallel()
 	for code, v := range verdicts {
 		require.GreaterOrEqual(t, v.status, 400, code)
 		require.NotEmpty(t, v.title, code)
@@ -283,6 +293,7 @@ func TestEveryCodeHasAVerdict(t *testing.T) {
 }
 
 func TestExplainSaysWhy(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.applicationWithSecret(zendesk)
 	secret := n.agentWithSecret(zendeskAgent)
@@ -319,6 +330,7 @@ func TestExplainSaysWhy(t *testing.T) {
 }
 
 func TestRevokedKeyKillsWhatItSigned(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	application := n.applicationWithSecret(zendesk)
 	secret := n.agentWithSecret(zendeskAgent)

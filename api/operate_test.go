@@ -30,6 +30,7 @@ func (g *group) allMembers(t *testing.T) {
 }
 
 func TestDrainingNodeMintsNothingAndChecksOn(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	g.allMembers(t)
 	application := g.nodes[0].applicationWithSecret(zendesk)
@@ -56,6 +57,7 @@ func TestDrainingNodeMintsNothingAndChecksOn(t *testing.T) {
 }
 
 func TestBarredNodeMintsNothing(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	g.allMembers(t)
 	secret := g.nodes[0].agentWithSecret(zendeskAgent)
@@ -65,6 +67,7 @@ func TestBarredNodeMintsNothing(t *testing.T) {
 }
 
 func TestClosedClusterMintsNothingUntilItIsOpened(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	application := n.applicationWithSecret(zendesk)
@@ -88,6 +91,7 @@ func TestClosedClusterMintsNothingUntilItIsOpened(t *testing.T) {
 
 // Nothing is lent for a session that can't be minted.
 func TestClosedClusterLendsNothingForASession(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	g.setUp(t, fsm.Recover{Node: "n1"})
@@ -97,6 +101,7 @@ func TestClosedClusterLendsNothingForASession(t *testing.T) {
 }
 
 func TestKeysAreRotatedByOperators(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	g.addToken(t, "dpt_op", identity.APIToken{Name: "o", Roles: []identity.Role{identity.RoleOperator}})
@@ -114,6 +119,7 @@ func TestKeysAreRotatedByOperators(t *testing.T) {
 }
 
 func TestRemovalSaysHow(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	g.allMembers(t)
 	a := g.nodes[1].send("DELETE", "/api/v1/cluster/members/n2?force=true&compromised=true&reason=stolen", nil)
@@ -123,6 +129,7 @@ func TestRemovalSaysHow(t *testing.T) {
 }
 
 func TestNodesSayHowTheyAre(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	one := ok[wire.NodeStatus](n.send("GET", "/api/v1/cluster/freshness", nil), 200)
@@ -141,6 +148,7 @@ func TestNodesSayHowTheyAre(t *testing.T) {
 }
 
 func TestSettingsArePatched(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	n := g.nodes[1]
 	before := ok[wire.Settings](n.send("GET", "/api/v1/settings", nil), 200)
@@ -163,6 +171,7 @@ func TestSettingsArePatched(t *testing.T) {
 }
 
 func TestConcurrentPatchesOfSettingsBothHold(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 2)
 	var both sync.WaitGroup
 	answers := make([]answer, 2)

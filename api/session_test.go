@@ -28,6 +28,7 @@ func newInbox(t *testing.T, size int) (g *group, application, agent string) {
 }
 
 func TestDelegatedSessionOfTheArticle(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 2)
 	for i, n := range g.nodes { // at the leader, which makes the delegation, and at the follower
 		a := n.send("POST", "/api/v1/sessions", articleSession, token(runtimeToken))
@@ -51,6 +52,7 @@ func TestDelegatedSessionOfTheArticle(t *testing.T) {
 }
 
 func TestFollowerMakesTheDelegationAtTheLeader(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 3)
 	a := g.nodes[2].send("POST", "/api/v1/sessions", articleSession, token(runtimeToken))
 	s := ok[wire.Session](a, 201)
@@ -61,6 +63,7 @@ func TestFollowerMakesTheDelegationAtTheLeader(t *testing.T) {
 }
 
 func TestAutonomousSession(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	secret := n.agentWithSecret(articleAgent)
@@ -75,6 +78,7 @@ func TestAutonomousSession(t *testing.T) {
 }
 
 func TestAgentOnItsOwnNeedsAnExistingDelegation(t *testing.T) {
+	t.Parallel()
 	g, _, secret := newInbox(t, 1)
 	n := g.nodes[0]
 	n.send("POST", "/api/v1/sessions", articleSession, basic("inbox-assistant", secret)).refused(identity.CodeDelegationMissing)
@@ -86,6 +90,7 @@ func TestAgentOnItsOwnNeedsAnExistingDelegation(t *testing.T) {
 }
 
 func TestWithdrawnConsentBarsTheRuntimeButNotAnAdmin(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	s := ok[wire.Session](n.send("POST", "/api/v1/sessions", articleSession, token(runtimeToken)), 201)
@@ -103,6 +108,7 @@ func TestWithdrawnConsentBarsTheRuntimeButNotAnAdmin(t *testing.T) {
 const longSession = `{"agent_id":"inbox-assistant","principal_user_id":"user@company.com","requested_scopes":["gmail.read"],"max_duration_seconds":14400}`
 
 func TestDelegationThatIsAboutToEndIsLentAnew(t *testing.T) {
+	t.Parallel()
 	for name, number := range map[string]int{"at the leader": 0, "at a follower": 1} {
 		t.Run(name, func(t *testing.T) {
 			g, _, secret := newInbox(t, 2)
@@ -132,6 +138,7 @@ func TestDelegationThatIsAboutToEndIsLentAnew(t *testing.T) {
 }
 
 func TestLendingAnewLendsNoMore(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	made := ok[wire.Delegation](n.send("POST", "/api/v1/delegations?ensure_principal=true",
@@ -145,6 +152,7 @@ func TestLendingAnewLendsNoMore(t *testing.T) {
 }
 
 func TestNothingIsLentAnewAgainstAWithdrawal(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	lend := func() string {
@@ -164,6 +172,7 @@ func TestNothingIsLentAnewAgainstAWithdrawal(t *testing.T) {
 }
 
 func TestShortSessionIsBetterThanNone(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 2)
 	s := ok[wire.Session](g.nodes[1].send("POST", "/api/v1/sessions", longSession, token(runtimeToken)), 201)
 	g.advance(4*time.Hour - 56*time.Second)
@@ -179,6 +188,7 @@ func TestShortSessionIsBetterThanNone(t *testing.T) {
 }
 
 func TestRefusedSessionWritesNothing(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	before := n.fsm.Applied()
@@ -194,6 +204,7 @@ func TestRefusedSessionWritesNothing(t *testing.T) {
 }
 
 func TestSessionRequestsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	ok[wire.Agent](n.send("POST", "/api/v1/agents", articleAgent), 201)
@@ -238,6 +249,7 @@ func TestSessionRequestsThatAreRefused(t *testing.T) {
 }
 
 func TestSessionStateAndEnd(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	ok[wire.Agent](n.send("POST", "/api/v1/agents", articleAgent), 201)
@@ -256,6 +268,7 @@ func TestSessionStateAndEnd(t *testing.T) {
 }
 
 func TestRevocationsNameOneThing(t *testing.T) {
+	t.Parallel()
 	g, application, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	start := func() wire.Session {
@@ -290,6 +303,7 @@ func TestRevocationsNameOneThing(t *testing.T) {
 }
 
 func TestAccessSaysWhereEachScopeComesFrom(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	const path = "/api/v1/agents/inbox-assistant/access"
@@ -311,6 +325,7 @@ func TestAccessSaysWhereEachScopeComesFrom(t *testing.T) {
 }
 
 func TestDelegationsAreHeldToTheirBounds(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]
 	body := func(scopes string, seconds int) string {

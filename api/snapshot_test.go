@@ -27,6 +27,7 @@ func octets(r *http.Request) { r.Header.Set("Content-Type", mediaBinary) }
 func chunked(r *http.Request) { r.ContentLength = -1 }
 
 func TestBackupIsRestoredAtAnotherCluster(t *testing.T) {
+	t.Parallel()
 	g, _, _ := newInbox(t, 2)
 	n := g.nodes[1]
 	ok[wire.Delegation](n.send("POST", "/api/v1/delegations?ensure_principal=true", `{"principal_id":"a@x","agent_id":"inbox-assistant","scopes":["gmail.read"],"duration_seconds":3600}`), 201)
@@ -68,6 +69,7 @@ func TestBackupIsRestoredAtAnotherCluster(t *testing.T) {
 }
 
 func TestRestoreIsRefusedForWhatIsNoBackup(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	n.send("POST", snapshots, "not a backup", octets).refused(identity.CodeInvalid)
@@ -80,6 +82,7 @@ func TestRestoreIsRefusedForWhatIsNoBackup(t *testing.T) {
 }
 
 func TestOneRestoreAtATime(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.api.restores.n.Store(1)
 	n.send("POST", snapshots, "x", octets).refused(identity.CodeConflict)
@@ -89,6 +92,7 @@ func TestOneRestoreAtATime(t *testing.T) {
 
 // A stale node may be the only one that is left.
 func TestStaleNodeIsBackedUpWithAMark(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	n.stale = true
 	a := n.send("GET", snapshots, nil)
@@ -97,6 +101,7 @@ func TestStaleNodeIsBackedUpWithAMark(t *testing.T) {
 }
 
 func TestBackupThatNobodyReadsEnds(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	for range 3 * maxBackups {
 		require.Equal(t, 200, n.send("HEAD", snapshots, nil).Status)
@@ -105,6 +110,7 @@ func TestBackupThatNobodyReadsEnds(t *testing.T) {
 }
 
 func TestBackupThatBreaksOffIsNotTakenForWhole(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	broken := errors.New("the disk is gone")
 	n.server.http.Handler = func(ctx *fasthttp.RequestCtx) {
@@ -129,6 +135,7 @@ func TestBackupThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 }
 
 func TestClientThatGoesAwayEndsItsBackup(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	ended := make(chan error, 1)
 	n.server.http.Handler = func(ctx *fasthttp.RequestCtx) {
@@ -173,6 +180,7 @@ func (n *node) answersRaw(text string, status int) {
 
 // What comes behind a hidden body is never taken for a request.
 func TestHiddenBodyIsNoRequest(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	head := "POST " + snapshots + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
 	second := "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -208,6 +216,7 @@ func TestHiddenBodyIsNoRequest(t *testing.T) {
 
 // Only a backup may be larger than every other body.
 func TestBodiesAreBoundedHoweverTheyAreSent(t *testing.T) {
+	t.Parallel()
 	n := newGroup(t, 1).nodes[0]
 	fits := `{"profile":{"name":"large","agent_type":"autonomous"}}` + strings.Repeat(" ", 1<<20-54)
 	require.Len(t, fits, wire.MaxBodyBytes)

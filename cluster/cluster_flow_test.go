@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -86,6 +87,23 @@ func (n *testNode) transferTo(to *testNode, nodes []*testNode) error {
 		return false
 	}, "leadership for %s", to.o.NodeID)
 	return nil
+}
+
+func TestLeadershipThatNobodyTakesIsKept(t *testing.T) {
+	t.Parallel()
+	nodes := threeNodes(t)
+	nodes[2].stop()
+	eventually(t, func() bool {
+		err := leaderOf(t, nodes[:2]...).TransferLeadership(t.Context(), "n3")
+		if errors.Is(err, ErrNotLeader) { // an election came in between
+			return false
+		}
+		require.ErrorIs(t, err, ErrNotHandedOver)
+		return true
+	})
+	nodes[0].commit(tableCommand{Note: "on"})
+	err := leaderOf(t, nodes[:2]...).TransferLeadership(t.Context(), "n9")
+	require.True(t, errors.Is(err, ErrUnknownMember) || errors.Is(err, ErrNotLeader), "%v", err)
 }
 
 func TestEverySeriesIsThereFromBoot(t *testing.T) {

@@ -5,10 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 func numbered(i int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(i)) }
@@ -41,7 +42,7 @@ func TestDenyQueueKeepsTheNewestInOrder(t *testing.T) {
 
 func TestDenyQueueWaits(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		q := newDenyQueue(4)
 		ctx, cancel := context.WithCancel(t.Context())
 		var got [][]byte
@@ -56,12 +57,12 @@ func TestDenyQueueWaits(t *testing.T) {
 				got = append(got, message)
 			}
 		}()
-		synctest.Wait()
+		virtualtime.Wait()
 		q.push(numbered(1))
 		q.push(numbered(2))
-		synctest.Wait()
+		virtualtime.Wait()
 		q.push(numbered(3))
-		synctest.Wait()
+		virtualtime.Wait()
 		cancel()
 		<-ended
 		require.Equal(t, [][]byte{numbered(1), numbered(2), numbered(3)}, got)
@@ -70,7 +71,7 @@ func TestDenyQueueWaits(t *testing.T) {
 
 func TestPace(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		p := pace{every: time.Millisecond, atOnce: 10}
 		passed := func(count int) time.Duration {
 			start := time.Now()

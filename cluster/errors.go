@@ -34,6 +34,10 @@ var (
 	ErrWouldLoseQuorum = errors.New("too few live voters would remain")
 	// ErrIsLeader: the leader can't do this to itself; transfer leadership first.
 	ErrIsLeader = errors.New("the member is the leader")
+	// ErrNoVote: the member can't lead.
+	ErrNoVote = errors.New("the member has no vote")
+	// ErrNotHandedOver: the other did not take leadership in time. It may still, or this node goes on leading.
+	ErrNotHandedOver = errors.New("leadership was not handed over in time")
 	// ErrDataDirInUse: another process runs on the same data folder.
 	ErrDataDirInUse = errors.New("the data folder is in use by another process")
 	// ErrForeignFolder: the data folder belongs to another node, another cluster or a newer version.

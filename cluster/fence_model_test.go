@@ -9,12 +9,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 // modelWorld is a cluster in which consensus is given, and everything about leases and fences is real: leaders come
@@ -330,7 +330,7 @@ func TestNobodySpeaksOfWhatWasBeforeAFence(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtualtime.Test(t, func(t *testing.T) {
 				w := newModelWorld(t, seed, 5)
 				ctx, cancel := context.WithCancel(t.Context())
 				var all sync.WaitGroup

@@ -7,18 +7,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 const fenceIndex = 42
 
-// fenced is a leader and its members as fences see them, in the virtual time of a synctest bubble.
+// fenced is a leader and its members as fences see them, in virtual time.
 type fenced struct {
 	t       *testing.T
 	started time.Time
@@ -109,7 +109,7 @@ func states(r cluster.FenceReport) map[string]cluster.FenceState {
 }
 
 func TestFenceIsDoneOnceEveryMemberHasAcknowledged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n3", "n1", "n2")
 		f.send = func(_ context.Context, member string) error {
 			if member == "n3" {
@@ -130,7 +130,7 @@ func TestFenceIsDoneOnceEveryMemberHasAcknowledged(t *testing.T) {
 
 // Whatever a member acknowledged before the commit, it is asked again after: each fence has its own sends.
 func TestEveryFenceSendsForItself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		fences := f.fences()
 		require.True(t, raise(t, fences, time.Second).Done)
@@ -144,7 +144,7 @@ func TestEveryFenceSendsForItself(t *testing.T) {
 
 // n4 has no vote, and is no less able to say that a token is good.
 func TestMissingMemberHoldsTheFenceUpUntilItsLeaseHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3", "n4")
 		time.Sleep(time.Minute)
 		f.asks("n1", "n2", "n3", "n4")
@@ -165,7 +165,7 @@ func TestMissingMemberHoldsTheFenceUpUntilItsLeaseHasEnded(t *testing.T) {
 }
 
 func TestMemberThatIsLongSilentDoesNotDelayAnything(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3")
 		f.deaf["n3"] = errHangs
 		time.Sleep(13 * time.Second)
@@ -178,7 +178,7 @@ func TestMemberThatIsLongSilentDoesNotDelayAnything(t *testing.T) {
 }
 
 func TestMemberIsAskedAgainUntilItAcknowledges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = cluster.ErrUnreachable
 		time.AfterFunc(990*time.Millisecond, func() { f.hears("n2") })
@@ -190,7 +190,7 @@ func TestMemberIsAskedAgainUntilItAcknowledges(t *testing.T) {
 }
 
 func TestSendThatHangsIsGivenUpAndRepeated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = errHangs
 		time.AfterFunc(500*time.Millisecond, func() { f.hears("n2") })
@@ -201,7 +201,7 @@ func TestSendThatHangsIsGivenUpAndRepeated(t *testing.T) {
 }
 
 func TestDeadlineNamesWhoIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3")
 		f.deaf["n2"] = cluster.ErrUnreachable
 		r := raise(t, f.fences(), 3*time.Second)
@@ -216,7 +216,7 @@ func TestDeadlineNamesWhoIsMissing(t *testing.T) {
 }
 
 func TestContextThatIsOverStillFindsTheLeasesThatAre(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -233,7 +233,7 @@ func TestContextThatIsOverStillFindsTheLeasesThatAre(t *testing.T) {
 
 // The leader's state says how long leases were until a moment ago.
 func TestExpiryHonoursTheLongerLeaseThatMayStillRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = cluster.ErrUnreachable
 		f.bound = 30 * time.Second // now two, and thirty before
@@ -248,7 +248,7 @@ func TestExpiryHonoursTheLongerLeaseThatMayStillRun(t *testing.T) {
 
 // A setting that changes while the fence waits makes no lease from before the index shorter.
 func TestBoundIsThatOfTheIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = cluster.ErrUnreachable
 		bound := make(chan time.Duration, 1)
@@ -273,7 +273,7 @@ func TestBoundIsThatOfTheIndex(t *testing.T) {
 }
 
 func TestNewLeaderWaitsForTheLeasesOfItsPredecessor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3")
 		time.Sleep(time.Hour)
 		f.grants.Lead(2)
@@ -291,7 +291,7 @@ func TestNewLeaderWaitsForTheLeasesOfItsPredecessor(t *testing.T) {
 
 // What is granted after the index is granted to a node that has applied it.
 func TestLaterGrantDoesNotProlongTheFence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = cluster.ErrUnreachable
 		for i := range 20 {
@@ -306,7 +306,7 @@ func TestLaterGrantDoesNotProlongTheFence(t *testing.T) {
 
 // Timers stand still while the machine is suspended.
 func TestExpiryGoesByTheBootClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.deaf["n2"] = errHangs
 		time.AfterFunc(500*time.Millisecond, func() { f.leapt.Store(int64(time.Hour)) })
@@ -317,7 +317,7 @@ func TestExpiryGoesByTheBootClock(t *testing.T) {
 }
 
 func TestOnlyALeaderCanRaiseAFence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		f.grants = cluster.NewGrants(f.now)
 		_, err := f.fences().Raise(t.Context(), fenceIndex, []byte("stop"))
@@ -327,14 +327,14 @@ func TestOnlyALeaderCanRaiseAFence(t *testing.T) {
 }
 
 func TestEmptyTableProvesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		_, err := newFenced(t).fences().Raise(t.Context(), fenceIndex, []byte("stop"))
 		require.ErrorContains(t, err, "no members are known")
 	})
 }
 
 func TestFenceForSomeAsksNobodyElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2", "n3")
 		r, err := f.fences().RaiseFor(t.Context(), []string{"n3", "n3"}, fenceIndex, []byte("stop"))
 		require.NoError(t, err)
@@ -346,7 +346,7 @@ func TestFenceForSomeAsksNobodyElse(t *testing.T) {
 }
 
 func TestSendsInFlightAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		ids := []string{"n1"}
 		for i := range 300 {
 			ids = append(ids, fmt.Sprintf("m%03d", i))
@@ -399,7 +399,7 @@ func TestLeaseDriftCoversClocksThatAreSlewedApart(t *testing.T) {
 }
 
 func TestFencesAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFenced(t, "n1", "n2")
 		fences := f.fences()
 		registry := prometheus.NewPedanticRegistry()

@@ -8,11 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 // chatter has the nodes take turns in saying something, and keeps count.
@@ -167,7 +168,7 @@ func TestReplaceKeysBesideReceivers(t *testing.T) {
 
 func TestGossipLogIsBounded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(&out, nil))
 		w := &quietWriter{to: &lineWriter{logger: logger}, logger: logger}

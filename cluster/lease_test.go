@@ -5,15 +5,15 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/cluster"
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
-// leaseNode is a node as its lease sees it, in the virtual time of a synctest bubble.
+// leaseNode is a node as its lease sees it, in virtual time.
 type leaseNode struct {
 	started  time.Time
 	index    atomic.Uint64
@@ -54,20 +54,20 @@ func run(t *testing.T, l *cluster.Lease) {
 }
 
 func TestIdleClusterStaysFreshForDays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		l := newLeaseNode().lease()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		run(t, l)
 		for range 72 {
 			time.Sleep(time.Hour) // virtual
-			synctest.Wait()
+			virtualtime.Wait()
 			require.NoError(t, l.Check())
 		}
 	})
 }
 
 func TestLeaseCountsFromTheQuestionNotTheAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.ask = func(ctx context.Context) (uint64, error) {
 			if n.index.Add(1) > 1 {
@@ -81,45 +81,45 @@ func TestLeaseCountsFromTheQuestionNotTheAnswer(t *testing.T) {
 		run(t, l)
 
 		time.Sleep(9999 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		require.Zero(t, l.Remaining())
 	})
 }
 
 func TestNodeThatHasNotAppliedTheTickHoldsNoLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.applied = func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() }
 		l := n.lease()
 		run(t, l)
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorContains(t, l.Check(), "behind index")
 	})
 }
 
 func TestRemovedNodeLosesItsLeaseAtTheNextRound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		l := n.lease()
 		run(t, l)
 		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 
 		n.removed.Store(true)
 		time.Sleep(1100 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorContains(t, l.Check(), "not a member")
 	})
 }
 
 func TestLostLeaderIsNamedOnceTheLeaseRanOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		var cutOff atomic.Bool
 		n.ask = func(context.Context) (uint64, error) {
@@ -131,18 +131,18 @@ func TestLostLeaderIsNamedOnceTheLeaseRanOut(t *testing.T) {
 		l := n.lease()
 		run(t, l)
 		time.Sleep(time.Second / 2)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 
 		cutOff.Store(true)
 		time.Sleep(11 * time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorContains(t, l.Check(), "nobody there")
 	})
 }
 
 func TestNodeWithAWrongClockHoldsNoLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		var wrong atomic.Bool
 		n.clock = func(time.Duration) error {
@@ -154,43 +154,43 @@ func TestNodeWithAWrongClockHoldsNoLease(t *testing.T) {
 		l := n.lease()
 		run(t, l)
 		time.Sleep(time.Second / 2)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 
 		wrong.Store(true)
 		time.Sleep(time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorContains(t, l.Check(), "an hour ahead")
 	})
 }
 
 func TestLeaseRenewedMeanwhileVouchesForNothingReadBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		l := n.lease()
 		before := l.Until()
 		run(t, l)
 		time.Sleep(time.Second / 2)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		require.ErrorIs(t, l.Holds(before), cluster.ErrNoLease)
 
 		noted := l.Until()
 		time.Sleep(11 * time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		require.ErrorIs(t, l.Holds(noted), cluster.ErrNoLease)
 	})
 }
 
 func TestSurrenderedLeaseIsOverAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		l := newLeaseNode().lease()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = l.Run(ctx) }()
 		time.Sleep(time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		cancel()
 		<-done
@@ -199,7 +199,7 @@ func TestSurrenderedLeaseIsOverAtOnce(t *testing.T) {
 }
 
 func TestTickIsProposedAfterTheRequestArrived(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		var proposals atomic.Uint64
 		release := make(chan struct{})
 		ticks := cluster.NewTicks(func(context.Context) (uint64, error) {
@@ -215,12 +215,12 @@ func TestTickIsProposedAfterTheRequestArrived(t *testing.T) {
 		}
 		go ask()
 		time.Sleep(time.Second) // the first tick is under way now
-		synctest.Wait()
+		virtualtime.Wait()
 		require.EqualValues(t, 1, proposals.Load())
 
 		go ask() // both come too late for it and share the next one
 		go ask()
-		synctest.Wait()
+		virtualtime.Wait()
 		close(release)
 		require.EqualValues(t, 1, <-answers)
 		require.EqualValues(t, 2, <-answers)
@@ -231,7 +231,7 @@ func TestTickIsProposedAfterTheRequestArrived(t *testing.T) {
 }
 
 func TestLeaseByASlowAnswerLastsWhatIsLeftOfIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.ask = func(ctx context.Context) (uint64, error) {
 			if n.index.Add(1) > 1 {
@@ -245,21 +245,21 @@ func TestLeaseByASlowAnswerLastsWhatIsLeftOfIt(t *testing.T) {
 		run(t, l)
 
 		time.Sleep(9*time.Second - time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		require.Equal(t, 999*time.Millisecond, l.Remaining())
 		require.Equal(t, 9001*time.Millisecond, l.State().Age)
 		time.Sleep(999 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 	})
 }
 
 func TestLeaderThatAlwaysAnswersLateKeepsItsMembersFresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		var most, underWay atomic.Int64
 		n.ask = func(ctx context.Context) (uint64, error) {
@@ -276,7 +276,7 @@ func TestLeaderThatAlwaysAnswersLateKeepsItsMembersFresh(t *testing.T) {
 		run(t, l)
 		time.Sleep(9 * time.Second)
 		for range 600 {
-			synctest.Wait()
+			virtualtime.Wait()
 			require.NoError(t, l.Check())
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -286,7 +286,7 @@ func TestLeaderThatAlwaysAnswersLateKeepsItsMembersFresh(t *testing.T) {
 
 // A leader's machine that loses power answers nothing and refuses nothing.
 func TestFiftyLeadersInARowVanishAndTheNodeIsFreshWithinOneRenewalOfTheNext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		var leader, down atomic.Int64
 		n.ask = func(ctx context.Context) (uint64, error) {
@@ -308,14 +308,14 @@ func TestFiftyLeadersInARowVanishAndTheNodeIsFreshWithinOneRenewalOfTheNext(t *t
 			if i%2 == 0 {
 				down.Store(1)
 				time.Sleep(2 * time.Second) // the election
-				synctest.Wait()
+				virtualtime.Wait()
 				require.NoError(t, l.Check(), "the lease outlasts an election")
 				down.Store(0)
 			}
 			leader.Add(1)
 			elected := n.index.Load()
 			time.Sleep(time.Second + 50*time.Millisecond)
-			synctest.Wait()
+			virtualtime.Wait()
 			require.NoError(t, l.Check())
 			require.Greater(t, n.index.Load(), elected, "by a tick of the new leader")
 			require.LessOrEqual(t, l.State().Age, 1100*time.Millisecond)
@@ -324,12 +324,12 @@ func TestFiftyLeadersInARowVanishAndTheNodeIsFreshWithinOneRenewalOfTheNext(t *t
 }
 
 func TestSuspendedMachineWakesWithoutALease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		l := n.lease()
 		run(t, l)
 		time.Sleep(500 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 
 		n.leapt.Store(int64(time.Hour))
@@ -340,14 +340,14 @@ func TestSuspendedMachineWakesWithoutALease(t *testing.T) {
 		require.Greater(t, s.Age, time.Hour-time.Second)
 
 		time.Sleep(time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 	})
 }
 
 // The answer to a question from before the machine was suspended is worth nothing after it.
 func TestAnswerThatWasSleptThroughGrantsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		answer := make(chan struct{})
 		n.ask = func(ctx context.Context) (uint64, error) {
@@ -363,13 +363,13 @@ func TestAnswerThatWasSleptThroughGrantsNothing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		n.leapt.Store(int64(11 * time.Second))
 		answer <- struct{}{}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 	})
 }
 
 func TestRemovedNodeIsSilentAtOnceThoughItsRoundHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.ask = func(ctx context.Context) (uint64, error) {
 			if n.index.Add(1) > 1 {
@@ -381,7 +381,7 @@ func TestRemovedNodeIsSilentAtOnceThoughItsRoundHangs(t *testing.T) {
 		l := n.lease()
 		run(t, l)
 		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		noted := l.Until()
 		require.NoError(t, l.Holds(noted))
 
@@ -394,45 +394,45 @@ func TestRemovedNodeIsSilentAtOnceThoughItsRoundHangs(t *testing.T) {
 }
 
 func TestRemovalIsNoticedWithoutBeingTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		l := n.lease()
 		run(t, l)
 		time.Sleep(500 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.NoError(t, l.Check())
 		n.removed.Store(true)
 		time.Sleep(50 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 	})
 }
 
 // The removal is applied between the answer and the grant.
 func TestRoundThatAppliedItsOwnRemovalGrantsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.applied = func(context.Context, uint64) error { n.removed.Store(true); return nil }
 		l := n.lease()
 		run(t, l)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		require.Equal(t, cluster.LossRemoved, l.State().Reason)
 	})
 }
 
 func TestShortLeaseIsRenewedMoreOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.duration = 500 * time.Millisecond
 		l := n.lease()
 		run(t, l)
-		synctest.Wait()
+		virtualtime.Wait()
 		for range 1000 {
 			require.NoError(t, l.Check())
 			require.LessOrEqual(t, l.State().Age, 100*time.Millisecond)
 			time.Sleep(7 * time.Millisecond)
-			synctest.Wait()
+			virtualtime.Wait()
 		}
 		require.LessOrEqual(t, n.index.Load(), uint64(71))
 	})
@@ -443,7 +443,7 @@ func TestStateSaysWhyThereIsNoLease(t *testing.T) {
 		t.Helper()
 		run(t, l)
 		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
+		virtualtime.Wait()
 		return l.State()
 	}
 	failing := func(err error) *leaseNode {
@@ -481,7 +481,7 @@ func TestStateSaysWhyThereIsNoLease(t *testing.T) {
 		}, "clock"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtualtime.Test(t, func(t *testing.T) {
 				n := c.node()
 				l := n.lease()
 				require.Equal(t, cluster.LeaseState{Reason: "starting", Detail: "starting"}, l.State())
@@ -495,12 +495,12 @@ func TestStateSaysWhyThereIsNoLease(t *testing.T) {
 }
 
 func TestSurrenderIsForGood(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		l := n.lease()
 		run(t, l)
 		time.Sleep(time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		noted := l.Until()
 		s := l.State()
 		require.True(t, s.Held)
@@ -510,20 +510,20 @@ func TestSurrenderIsForGood(t *testing.T) {
 		require.ErrorIs(t, l.Holds(noted), cluster.ErrNoLease)
 		n.removed.Store(true)
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		require.Equal(t, cluster.LossSurrendered, l.State().Reason)
 	})
 }
 
 func TestAnswerWithoutAnIndexGrantsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newLeaseNode()
 		n.ask = func(context.Context) (uint64, error) { return 0, nil }
 		l := n.lease()
 		run(t, l)
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.ErrorContains(t, l.Check(), "without the index")
 	})
 }

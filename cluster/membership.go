@@ -282,7 +282,8 @@ func (n *Node) otherLiveVoters(r *raft.Raft) int {
 }
 
 // TransferLeadership hands leadership to a voter, or with an empty id to the one that is furthest. It returns
-// once the other has been told to stand for election; who wins is seen at Leader. Leader only.
+// once the other has been told to stand for election and this node leads no more; who wins is seen at Leader. Leader
+// only. Besides the usual errors of a leader: ErrUnknownMember, ErrNoVote, ErrNotHandedOver.
 func (n *Node) TransferLeadership(ctx context.Context, to string) error {
 	r, err := n.active()
 	if err != nil {
@@ -295,7 +296,7 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) error {
 		return nil
 	}
 	if to == "" {
-		return leaderError(wait(ctx, r.LeadershipTransfer()))
+		return transferError(wait(ctx, r.LeadershipTransfer()))
 	}
 	config, _, err := configuration(r)
 	if err != nil {
@@ -306,9 +307,17 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) error {
 		return fmt.Errorf("%w: %s", ErrUnknownMember, to)
 	}
 	if server.Suffrage != raft.Voter {
-		return fmt.Errorf("member %s has no vote, so it can't lead", to)
+		return fmt.Errorf("%w: %s", ErrNoVote, to)
 	}
-	return leaderError(wait(ctx, r.LeadershipTransferToServer(server.ID, server.Address)))
+	return transferError(wait(ctx, r.LeadershipTransferToServer(server.ID, server.Address)))
+}
+
+// transferError names what raft has no name for: it gives up after an election timeout.
+func transferError(err error) error {
+	if err = leaderError(err); err == nil || statusOf(err) != statusError {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrNotHandedOver, err)
 }
 
 // Snapshot has this node write a snapshot of its state machine now. Having nothing new to write is no error.

@@ -107,6 +107,7 @@ func TestAPairHasABoundedNumberOfActiveDelegations(t *testing.T) {
 }
 
 func TestADeletedAgentIsPurgedInSteps(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	must1[*identity.Agent](m, CreateAgent{testAgent("busy")})
 	const n = MaxPurge + 2*reapAtOnce + 5
@@ -141,6 +142,7 @@ func TestADeletedAgentIsPurgedInSteps(t *testing.T) {
 }
 
 func TestADeletedPrincipalIsPurgedWithTheirBars(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	m.bulk(reapAtOnce, benchAgent)
 	agent := func(i int) string { return fmt.Sprintf("agent-%07d", i%reapAtOnce) }

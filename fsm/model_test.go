@@ -122,6 +122,7 @@ func randomLog(t *rapid.T) []*raft.Log {
 // TestApplyIsAFunctionOfTheLog: however the log is cut into batches, and wherever a replica went on from a
 // snapshot, the answers and the state are the same, byte for byte.
 func TestApplyIsAFunctionOfTheLog(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		entries := randomLog(rt)
 		one, two, three := newMachine(t), newMachine(t), newMachine(t)
@@ -194,6 +195,7 @@ func (b *book) clear(principal string) {
 
 // TestDelegationsAgreeWithAPlainBook drives the compact table and a plain list with the same commands.
 func TestDelegationsAgreeWithAPlainBook(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(t)
 		b := &book{agents: map[string]bool{}, principals: map[string]bool{}, barred: map[[2]string]bool{}, wholly: map[string]bool{}}

@@ -40,6 +40,7 @@ func rawBodies(t require.TestingT, file []byte) []Body {
 // TestARestoredStateIsThatOfTheBackup: whatever was done before, a restore brings back the same agents, principals,
 // applications, delegations and consent, and every handle that was dead stays dead.
 func TestARestoredStateIsThatOfTheBackup(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		old := newMachine(t)
 		for _, entry := range randomLog(rt) {

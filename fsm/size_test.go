@@ -34,6 +34,7 @@ func (w *window) remembered() (ids []CommandID, bytes int) {
 }
 
 func TestWindowsAreBoundedByBytes(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	s := m.fsm.state
 	a := heavyAgent("patched")
@@ -75,6 +76,7 @@ func TestTheLatestCommandIsRememberedHoweverLargeItsAnswer(t *testing.T) {
 
 // TestReplicasForgetTheSameReceipts: one replica goes on from a snapshot while its windows are half full.
 func TestReplicasForgetTheSameReceipts(t *testing.T) {
+	t.Parallel()
 	one := newMachine(t)
 	heavy, light := heavyAgent("heavy"), testAgent("light")
 	light.Labels = map[string]string{"a": "1", "b": "2"}

@@ -108,6 +108,7 @@ func TestRestoringNeverTakesARevocationAway(t *testing.T) {
 }
 
 func TestADamagedSnapshotChangesNothing(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	must1[*identity.Agent](m, CreateAgent{testAgent("triage")})
 	m.do(Revoke{Handles: []identity.Handle{"ses_1"}})
@@ -245,6 +246,7 @@ func (s *fullSink) Cancel() error {
 func (s *fullSink) Close() error { return s.closeErr }
 
 func TestAFailedPersistIsCancelled(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	m.bulk(2000, benchAgent)
 	size := len(m.snapshot())

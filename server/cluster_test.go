@@ -61,6 +61,7 @@ func active(t *testing.T, c *testcluster.Cluster, node int, index uint64, f fixt
 }
 
 func TestAnyNodeMintsAndAnyOtherChecks(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	f := seed(t, c)
 	for minter := range 3 {
@@ -88,6 +89,7 @@ func TestAnyNodeMintsAndAnyOtherChecks(t *testing.T) {
 }
 
 func TestNodesRestartFromTheirDataFolders(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	f := seed(t, c)
 	token, err := c.Client().MintToken(t.Context(), f.agent, client.TokenOptions{})
@@ -117,6 +119,7 @@ func TestNodesRestartFromTheirDataFolders(t *testing.T) {
 }
 
 func TestNodeThatLostItsQuorumFallsSilentInsteadOfGuessing(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)
@@ -140,6 +143,7 @@ func TestNodeThatLostItsQuorumFallsSilentInsteadOfGuessing(t *testing.T) {
 }
 
 func TestJoinTokenIsGoodForOneNodeAndOneWhile(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 1)
 	token, err := c.Client().CreateJoinToken(t.Context(), wire.JoinTokenRequest{})
 	require.NoError(t, err)
@@ -155,6 +159,7 @@ func TestJoinTokenIsGoodForOneNodeAndOneWhile(t *testing.T) {
 }
 
 func TestGuessedJoinSecretLetsNobodyIn(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 1)
 	real, err := c.Client().CreateJoinToken(t.Context(), wire.JoinTokenRequest{})
 	require.NoError(t, err)
@@ -171,6 +176,7 @@ func TestGuessedJoinSecretLetsNobodyIn(t *testing.T) {
 }
 
 func TestRemovedNodeEndsAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 2)
 	_, err := c.Client(0).RemoveMember(t.Context(), "n2", "retired")
 	require.NoError(t, err)
@@ -194,6 +200,7 @@ func TestNodeWithoutDataOrTokenSaysWhatItNeeds(t *testing.T) {
 }
 
 func TestRootTokenFileIsForItsOwnerAlone(t *testing.T) {
+	t.Parallel()
 	config := testcluster.Config("n1", t.TempDir())
 	config.Bootstrap, config.RootTokenFile = true, t.TempDir()+"/root.token"
 	s, err := server.New(server.Options{Config: config})

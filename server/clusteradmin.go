@@ -54,13 +54,19 @@ func (a clusterAdmin) TransferLeadership(ctx context.Context, to string) error {
 			WithHint("join more nodes, or wait until `deputy cluster members` shows another voter")
 	}
 	err := a.s.node.TransferLeadership(ctx, to)
-	if errors.Is(err, cluster.ErrUnknownMember) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrUnknownMember):
 		return identity.Errorf(identity.CodeNotFound, "there is no voter %q", to).WithHint("`deputy cluster members` lists them")
+	case errors.Is(err, cluster.ErrNoVote):
+		return identity.Errorf(identity.CodeConflict, "member %q has no vote, so it can't lead", to).
+			WithHint("name a voter, or none; `deputy cluster members` lists them")
+	case errors.Is(err, cluster.ErrNotHandedOver):
+		return identity.Errorf(identity.CodeOutcomeUnknown, "leadership was not handed over in time; the other may still take it").
+			WithHint("`deputy cluster members` shows who leads; ask again where it is the same").WithCause(err)
 	}
-	if err != nil {
-		return clusterError(err)
-	}
-	return nil
+	return clusterError(err)
 }
 
 func (s *Server) otherVoters() (n int) {

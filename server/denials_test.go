@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/virtualtime"
 	"github.com/deputy-id/deputy/revocation"
 )
 
@@ -81,7 +81,7 @@ func startDenials(t *testing.T, members ...string) (*denials, *carried) {
 }
 
 func TestDenyIsFeltHereAtOnceAndTellsEveryMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		d, c := startDenials(t, "n1", "n2", "n3")
 		handles := []identity.Handle{"agt_a#1", "ses_x"}
 		said := d.deny(handles)
@@ -98,7 +98,7 @@ func TestDenyIsFeltHereAtOnceAndTellsEveryMember(t *testing.T) {
 }
 
 func TestDenyIsRepeatedUntilItsOutcomeIsKnown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		d, c := startDenials(t, "n1", "n2")
 		said := d.deny([]identity.Handle{"agt_a#1"})
 		<-time.After(time.Second)
@@ -115,7 +115,7 @@ func TestDenyIsRepeatedUntilItsOutcomeIsKnown(t *testing.T) {
 }
 
 func TestDenyDoesNotWaitForAMemberThatIsSilent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		d, c := startDenials(t, "n1", "n2", "n3")
 		c.silent = "n3"
 		said := d.deny([]identity.Handle{"ses_x"})
@@ -129,7 +129,7 @@ func TestDenyDoesNotWaitForAMemberThatIsSilent(t *testing.T) {
 
 func TestFloodOfDeniesCostsFewCallsAndLosesNone(t *testing.T) {
 	const n = 10_000
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		d, c := startDenials(t, "n1", "n2")
 		var last *denied
 		for i := range n {
@@ -137,7 +137,7 @@ func TestFloodOfDeniesCostsFewCallsAndLosesNone(t *testing.T) {
 			last.Release()
 		}
 		last.Wait(t.Context())
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, c.told["n2"], n)
 		require.Less(t, c.calls, n/10)
 		require.Equal(t, n, d.set.Len())
@@ -145,7 +145,7 @@ func TestFloodOfDeniesCostsFewCallsAndLosesNone(t *testing.T) {
 }
 
 func TestWhatOthersDenyIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		d, _ := startDenials(t, "n1")
 		d.provisional.Store(maxProvisional)
 		payload, _ := encodeHandles([]identity.Handle{"ses_x"}, 800)

@@ -38,6 +38,7 @@ func (d *disks) of(id string) func(string) (uint64, error) {
 }
 
 func TestNodeWithLittleDiskLeavesLeadershipToOthersAndEndsBeforeTheLogDoes(t *testing.T) {
+	t.Parallel()
 	d := &disks{free: map[string]uint64{}}
 	c := testcluster.NewWith(t, 3, func(o *server.Options) { o.FreeBytes = d.of(o.Config.NodeID) })
 	c.AwaitVoters(3)

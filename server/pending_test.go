@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 // pendingFixture is a folder of pending revocations with a majority that can be taken away.
@@ -124,13 +124,13 @@ func TestNodeWithADamagedKeptRevocationDoesNotStart(t *testing.T) {
 }
 
 func TestKeptRevocationIsTriedEverySecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newPending(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.run(ctx) }()
 		require.NoError(t, f.Keep(killCommand, nil))
-		synctest.Wait()
+		virtualtime.Wait()
 		f.answers(nil)
 		<-time.After(settleEvery + time.Millisecond)
 		require.Zero(t, f.Pending())

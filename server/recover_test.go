@@ -47,6 +47,7 @@ func requireClosed(t *testing.T, c *testcluster.Cluster, node int, f fixture, ol
 }
 
 func TestOneNodeGoesOnAfterTheOthersAreLost(t *testing.T) {
+	t.Parallel()
 	c, f, token := lost(t)
 	require.NoError(t, c.Recover(1))
 
@@ -77,6 +78,7 @@ func TestOneNodeGoesOnAfterTheOthersAreLost(t *testing.T) {
 // Between the new log and the commit that says what that means the process may die: the mark in the folder has the
 // next start, be it an ordinary one, go on before the node may speak.
 func TestRecoveryGoesOnAfterACrash(t *testing.T) {
+	t.Parallel()
 	c, f, token := lost(t)
 	s, err := server.New(server.Options{Config: c.Node(1).Config(), RecoverQuorum: true})
 	require.NoError(t, err)

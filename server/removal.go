@@ -99,7 +99,8 @@ func (s *Server) stepAside(ctx context.Context) error {
 		return identity.Errorf(identity.CodeQuorumAtRisk, "%s is the only voter and can't be removed", s.config.NodeID).
 			WithHint("join more nodes first, and wait until `deputy cluster members` shows another voter")
 	}
-	if err := s.node.TransferLeadership(ctx, ""); err != nil {
+	// Where nobody took it in time, nothing has been removed, and the repeated request begins here again.
+	if err := s.node.TransferLeadership(ctx, ""); err != nil && !errors.Is(err, cluster.ErrNotHandedOver) {
 		return clusterError(err)
 	}
 	return errNotLeading()

@@ -44,6 +44,7 @@ func requireNoSpool(t *testing.T, c *testcluster.Cluster, nodes int) {
 }
 
 func TestBackupIsRestoredIntoAFreshClusterAndNothingThatWasStoppedComesBack(t *testing.T) {
+	t.Parallel()
 	old := testcluster.New(t, 1)
 	f := seed(t, old)
 	before := mint(t, old, 0, f)
@@ -101,6 +102,7 @@ func TestBackupIsRestoredIntoAFreshClusterAndNothingThatWasStoppedComesBack(t *t
 }
 
 func TestBackupThatIsNotWholeChangesNothing(t *testing.T) {
+	t.Parallel()
 	old := testcluster.New(t, 1)
 	seed(t, old)
 	backup := save(t, old)
@@ -127,6 +129,7 @@ func TestBackupThatIsNotWholeChangesNothing(t *testing.T) {
 
 // A restore of which the leader was lost half-way is run again, and starts over.
 func TestRestoreThatWasBrokenOffStartsOver(t *testing.T) {
+	t.Parallel()
 	old := testcluster.New(t, 1)
 	f := seed(t, old)
 	backup := save(t, old)
@@ -158,6 +161,7 @@ func TestRestoreThatWasBrokenOffStartsOver(t *testing.T) {
 }
 
 func TestBackupThatTheDiskHasNoRoomForIsRefused(t *testing.T) {
+	t.Parallel()
 	old := testcluster.New(t, 1)
 	seed(t, old)
 	backup := save(t, old)

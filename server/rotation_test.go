@@ -108,6 +108,7 @@ func (l *load) end() {
 }
 
 func TestTokenKeysRotateUnderLoadAndNothingFails(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	f := seed(t, c)
 	old := mint(t, c, 1, f)
@@ -132,6 +133,7 @@ func TestTokenKeysRotateUnderLoadAndNothingFails(t *testing.T) {
 }
 
 func TestWishForOneNodesKeyIsServedOnceAlsoAcrossARestart(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 2)
 	first, other := keyInUse(t, c, 1), keyInUse(t, c, 0)
 	_, err := c.Client().RotateKey(t.Context(), "n2")
@@ -144,7 +146,14 @@ func TestWishForOneNodesKeyIsServedOnceAlsoAcrossARestart(t *testing.T) {
 	require.Equal(t, other, keyInUse(t, c, 0))
 }
 
+// commit proposes a command past the api's checks, at whichever node leads.
+func commit(t *testing.T, c *testcluster.Cluster, body fsm.Body) {
+	t.Helper()
+	eventually(t, "it is committed", func() bool { return c.Node(c.Leader()).Commit(t.Context(), body) == nil })
+}
+
 func TestTokenKeysRotateOnSchedule(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 2)
 	f := seed(t, c)
 	for node := range 2 {
@@ -153,7 +162,7 @@ func TestTokenKeysRotateOnSchedule(t *testing.T) {
 	l := startLoad(t, c, f, 2)
 	settings := *c.Node(0).View().Settings()
 	settings.KeyRotationSeconds = 1 // far below what the api allows
-	require.NoError(t, c.Node(c.Leader()).Commit(t.Context(), fsm.PutSettings{Settings: settings}))
+	commit(t, c, fsm.PutSettings{Settings: settings})
 	seen := map[string]bool{}
 	eventually(t, "each node has gone through some keys", func() bool {
 		seen[keyInUse(t, c, 0)], seen[keyInUse(t, c, 1)] = true, true
@@ -164,6 +173,7 @@ func TestTokenKeysRotateOnSchedule(t *testing.T) {
 }
 
 func TestRevokedTokenKeyIsReplacedAndSignsNothingMeanwhile(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	f := seed(t, c)
 	token := mint(t, c, 1, f)
@@ -204,6 +214,7 @@ func awaitOneGossipKey(t *testing.T, c *testcluster.Cluster, other []byte, nodes
 }
 
 func TestGossipKeyIsReplacedAndNobodyIsLost(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	key := c.Node(0).GossipKeys()[0]
@@ -225,10 +236,10 @@ func TestGossipKeyIsReplacedAndNobodyIsLost(t *testing.T) {
 
 // Whatever a leader has left, the next one goes on with, and ends with a key that nobody had before.
 func TestGossipRotationIsFinishedByAnotherLeader(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
-	leader := c.Leader()
-	key := c.Node(leader).GossipKeys()[0]
+	key := c.Node(c.Leader()).GossipKeys()[0]
 	for _, newFirst := range []bool{false, true} {
 		left := bytes.Repeat([]byte{42}, 32)
 		list := [][]byte{key, left}
@@ -236,7 +247,7 @@ func TestGossipRotationIsFinishedByAnotherLeader(t *testing.T) {
 			list = [][]byte{left, key}
 		}
 		// As if by a leader that was lost right after.
-		require.NoError(t, c.Node(leader).Commit(t.Context(), fsm.RotateGossip{Keys: list}))
+		commit(t, c, fsm.RotateGossip{Keys: list})
 		next := awaitOneGossipKey(t, c, key, 0, 1, 2)
 		require.NotEqual(t, left, next)
 		key = next
@@ -244,12 +255,12 @@ func TestGossipRotationIsFinishedByAnotherLeader(t *testing.T) {
 
 	_, err := c.Client().RotateGossipKey(t.Context())
 	require.NoError(t, err)
-	_, err = c.Client().TransferLeadership(t.Context(), "")
-	require.NoError(t, err)
+	handOver(t, c, "")
 	awaitOneGossipKey(t, c, key, 0, 1, 2)
 }
 
 func TestGossipRotationPassesOverAMemberThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	for node := range 3 {
@@ -266,6 +277,7 @@ func TestGossipRotationPassesOverAMemberThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestRemovalReplacesTheGossipKey(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	key := c.Node(0).GossipKeys()[0]
 	_, err := c.Client(0).RemoveMember(t.Context(), "n3", "INC-42")

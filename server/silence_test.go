@@ -12,6 +12,7 @@ import (
 // The node that goes hears nothing of its removal: no "no more leases", no fence. All that ends its right to speak
 // is time, and the removal must not be done before.
 func TestRemovalWaitsForTheLeaseOfASilentNode(t *testing.T) {
+	t.Parallel()
 	c := testcluster.NewBehindLinks(t, 4)
 	f := seed(t, c)
 	mint(t, c, 3, f)

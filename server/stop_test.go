@@ -27,6 +27,7 @@ func mint(t *testing.T, c *testcluster.Cluster, node int, f fixture) string {
 }
 
 func TestFencedKillIsFeltAtEveryNodeAtOnce(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	f := seed(t, c)
 	for asked := range 3 {
@@ -50,6 +51,7 @@ func TestFencedKillIsFeltAtEveryNodeAtOnce(t *testing.T) {
 }
 
 func TestFenceNamesTheNodeThatIsMissingAndEndsWithItsLease(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)
@@ -67,6 +69,7 @@ func TestFenceNamesTheNodeThatIsMissingAndEndsWithItsLease(t *testing.T) {
 }
 
 func TestRevocationWithoutAMajorityIsKeptThroughARestartAndCommittedLater(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)
@@ -92,6 +95,7 @@ func TestRevocationWithoutAMajorityIsKeptThroughARestartAndCommittedLater(t *tes
 }
 
 func TestRemovalTakesTheRightToSpeakFirst(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 4)
 	f := seed(t, c)
 	good, bad := mint(t, c, 2, f), mint(t, c, 3, f)
@@ -117,6 +121,7 @@ func TestRemovalTakesTheRightToSpeakFirst(t *testing.T) {
 }
 
 func TestLeaderIsRemovedByTheNextOne(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	members, err := c.Client().Members(t.Context())

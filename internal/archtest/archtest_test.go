@@ -62,6 +62,7 @@ func TestPlantedViolationIsCaught(t *testing.T) {
 		"clock in the state machine":       {"fsm/x.go", "import \"time\"\nvar x = time.Now", []string{"fsm/x.go:3 uses time.Now in fsm", "drift apart"}},
 		"clock under another name":         {"policy/x.go", "import clock \"time\"\nfunc f() { _ = clock.Now() }", []string{"uses time.Now in policy"}},
 		"init":                             {"api/x.go", `func init() {}`, []string{"api/x.go:2 declares init()"}},
+		"bubble without care":              {"cluster/x_test.go", `import _ "testing/synctest"`, []string{"is for internal/virtualtime only"}},
 		"sleep in a test":                  {"api/x_test.go", "import \"time\"\nfunc f() { time.Sleep(1) }", []string{"calls time.Sleep in a test"}},
 		"counter of a package":             {"api/x.go", "var n int\nfunc f() { n++ }", []string{"package variable n is written to"}},
 		"map of a package":                 {"api/x.go", "var m = map[int]int{}\nfunc f() { m[1] = 2 }", []string{"package variable m is written to"}},
@@ -88,7 +89,7 @@ func TestWhatIsAllowedPasses(t *testing.T) {
 		"near namesake":              {"client/x_test.go", `import _ "github.com/hashicorp/rafting"`},
 		"pool":                       {"api/x.go", "import \"sync\"\nvar pool sync.Pool\nfunc f() { pool.Put(1) }"},
 		"local of the same name":     {"api/x.go", "var n = 1\nfunc f() { n := 2; n++; _ = n }"},
-		"sleep in virtual time":      {"cluster/x_test.go", "import (\n\"testing/synctest\"\n\"time\"\n)\nfunc f() { synctest.Wait(); time.Sleep(1) }"},
+		"sleep in virtual time":      {"cluster/x_test.go", "import (\n\"" + own + "internal/virtualtime\"\n\"time\"\n)\nfunc f() { virtualtime.Wait(); time.Sleep(1) }"},
 		"method called init":         {"api/x.go", "type t struct{}\nfunc (t) init() {}"},
 		"durations in state machine": {"fsm/x.go", "import \"time\"\nconst day = 24 * time.Hour"},
 	} {

@@ -21,8 +21,8 @@ func (t *tree) habits() []violation {
 	}
 	for _, s := range t.files {
 		clock := timePackage(s)
-		// In a bubble of testing/synctest sleeping takes no time and is how the clock is moved.
-		virtualTime := slices.ContainsFunc(s.imports, func(i imported) bool { return i.path == "testing/synctest" })
+		// In a bubble sleeping takes no time and is how the clock is moved.
+		virtualTime := slices.ContainsFunc(s.imports, func(i imported) bool { return i.path == module+"/internal/virtualtime" })
 		timeless, why := "", ""
 		if r := roomOf(s.dir); r != nil && !s.test && !slices.Contains(stopwatches, s.name) {
 			for _, m := range []map[string]string{pure, deterministic} {

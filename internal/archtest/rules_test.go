@@ -22,6 +22,10 @@ var rooms = []room{
 		reason: "writing a file that a crash can't halve knows nothing of what is in it",
 	},
 	{
+		dir:    "internal/virtualtime",
+		reason: "a bubble of virtual time knows nothing of what is tested in it",
+	},
+	{
 		dir:       "revocation",
 		mayImport: []string{"identity"},
 		reason:    "the set knows handles and expiries; were it to know tokens or the log, neither could be tested or replaced without the other",
@@ -241,9 +245,14 @@ var restrictions = []restricted{
 	},
 	{
 		path:      "testing",
-		rooms:     []string{"internal/testcluster", "internal/faults"},
+		rooms:     []string{"internal/testcluster", "internal/faults", "internal/virtualtime"},
 		alsoTests: true,
 		reason:    "a binary that imports testing has its flags",
+	},
+	{
+		path:   "testing/synctest",
+		rooms:  []string{"internal/virtualtime"},
+		reason: "in a bubble of its own the race detector dies now and then, and kills the process, where two timers fire at once; virtualtime.Test prevents it",
 	},
 	{
 		path:      "unsafe",
@@ -294,12 +303,13 @@ var stopwatches = []string{"fsm/snapshot.go", "fsm/restore.go"}
 
 // excused are package variables that hold state all the same, each with the reason why it does no harm.
 var excused = map[string]string{
-	"api.fieldCache": "what it remembers of a type is a constant of the program",
+	"api.fieldCache":        "what it remembers of a type is a constant of the program",
+	"testcluster.handedOut": "the ports that it counts are the machine's, whoever asks for them",
 }
 
 // Reasons of the habits that habits_test.go looks for.
 const (
 	reasonInit  = "init() runs before anybody could pass it an option, in an order nobody reads; use a constructor"
-	reasonSleep = "a test that sleeps is slow when all is well and fails when the machine is busy; wait for the condition with a deadline, or use testing/synctest"
+	reasonSleep = "a test that sleeps is slow when all is well and fails when the machine is busy; wait for the condition with a deadline, or use internal/virtualtime"
 	reasonState = "package state can't be given to three nodes in one process; hold it in a value that somebody makes"
 )

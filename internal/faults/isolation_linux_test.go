@@ -41,7 +41,7 @@ func TestIsolatedNodeFallsSilent(t *testing.T) {
 			}
 			t.Logf("round %d: %s restarted while cut off; so far %s; slowest: %s", round, victim.id, &stale, stale.slow)
 		} else {
-			last := lastWord(t, a, s, lease, func() { w.set(t, victim, cutOff) })
+			_, last := lastWord(t, a, s, lease, func() { w.set(t, victim, cutOff) })
 			silences.add(last)
 			if last > lease+isolationMargin {
 				late++

@@ -120,7 +120,7 @@ func requireSilentWhileCut(t *testing.T, c *testcluster.Cluster, living *subject
 	var last time.Duration
 	for range tries {
 		i := followers(t, c)[round%2]
-		last = lastWord(t, askers[i], living, shortLease, c.Node(i).Link.Cut)
+		last, _ = lastWord(t, askers[i], living, shortLease, c.Node(i).Link.Cut)
 		elected := c.Node(i).Leads()
 		c.Node(i).Link.Mend()
 		requireAccepted(t, askers[i], living)

@@ -2,14 +2,15 @@ package sim
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 func TestASuspendedClockStandsStillAndThenLeaps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		c := newClock(newSource(1, 1))
 		c.suspend()
 		asleep := c.boot()

@@ -3,11 +3,12 @@ package sim
 import (
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 func entries(from, to uint64) (batch []*raft.Log) {
@@ -41,7 +42,7 @@ func TestWhatWasWrittenBeforeACrashIsThere(t *testing.T) {
 func TestACrashDuringAWriteLosesATail(t *testing.T) {
 	lengths := make(map[uint64]bool)
 	for seed := range uint64(200) {
-		synctest.Test(t, func(t *testing.T) {
+		virtualtime.Test(t, func(t *testing.T) {
 			slow := time.Duration(0)
 			d := newDisk(newSource(seed, 1), func() time.Duration { return slow })
 			require.NoError(t, d.StoreLogs(entries(1, 3)))

@@ -1,4 +1,4 @@
-// Package sim is a laboratory for faults: whole clusters in one process and in virtual time (testing/synctest),
+// Package sim is a laboratory for faults: whole clusters in one process and in virtual time (internal/virtualtime),
 // made of the real state machine, lease, fence, revocation set, minter and verifier on the real hashicorp/raft,
 // over a network, disks and clocks that misbehave by a seeded schedule.
 //

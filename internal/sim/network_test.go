@@ -6,16 +6,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 // pair is two nodes on a network; b answers with the number of requests that it has seen.
 func pair(t *testing.T, test func(n *network, a, b *port, seen *atomic.Int64)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		n := newNetwork(newSource(1, 1))
 		var seen atomic.Int64
 		a := n.open("a", func(context.Context, string, any) (any, error) { return nil, nil })

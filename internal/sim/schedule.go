@@ -23,7 +23,7 @@ type Outcome struct {
 	Virtual time.Duration
 }
 
-// Run plays the schedule of one seed. It must run in a bubble of testing/synctest, and returns when nothing of the
+// Run plays the schedule of one seed. It must run in a bubble of internal/virtualtime, and returns when nothing of the
 // cluster runs any more but what is about to end.
 func Run(seed uint64) *Outcome {
 	l := newLab(seed)

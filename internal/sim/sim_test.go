@@ -12,10 +12,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 const (
@@ -83,7 +84,7 @@ func play(t *testing.T, seed uint64) (o *Outcome) {
 			o.Violations = append(o.Violations, fmt.Sprintf("the schedule did not end: %v\n%s", r, stuck()))
 		}
 	}()
-	synctest.Test(t, func(*testing.T) { o = Run(seed) })
+	virtualtime.Test(t, func(*testing.T) { o = Run(seed) })
 	return o
 }
 

@@ -2,8 +2,9 @@ package testcluster
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
+	"os"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,7 +15,17 @@ import (
 const (
 	lowestPort = 20_000
 	portRange  = 10_000
+	// portsEach is what one process hands out before it comes to those of the next one.
+	portsEach = 500
 )
+
+// handedOut counts the ports of this process, of which none is handed out twice: the node whose port it was may only
+// be down for a moment. Processes that run at the same time begin at places of their own.
+var handedOut atomic.Int64
+
+func nextPort() int {
+	return lowestPort + (os.Getpid()*portsEach+int(handedOut.Add(1)))%portRange
+}
 
 // Addresses returns n free addresses on loopback, each free for TCP and UDP.
 func Addresses(t testing.TB, n int) []string {
@@ -30,7 +41,7 @@ func Addresses(t testing.TB, n int) []string {
 		if len(free) == n {
 			return free
 		}
-		address := fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(portRange))
+		address := fmt.Sprintf("127.0.0.1:%d", nextPort())
 		stream, err := net.Listen("tcp", address)
 		if err != nil {
 			continue

@@ -1,6 +1,6 @@
 // Package testcluster runs a cluster of real servers in one process for tests: their own data folders, their
-// own listeners on loopback ports that the kernel chose, raft, mutual TLS, gossip and HTTP as in production.
-// Only the timeouts are shorter.
+// own listeners on free loopback ports, raft, mutual TLS, gossip and HTTP as in production. Only the timeouts are
+// shorter.
 package testcluster
 
 import (
@@ -236,7 +236,13 @@ func (c *Cluster) relaunch(n *Node) error {
 	return err
 }
 
-func (c *Cluster) configure(id string) server.Config { return Config(id, filepath.Join(c.dir, id)) }
+// configure gives a node ports that it will find free again after a restart.
+func (c *Cluster) configure(id string) server.Config {
+	config := Config(id, filepath.Join(c.dir, id))
+	free := Addresses(c.t, 4)
+	config.Public.Listen, config.Ops.Listen, config.Cluster.Listen, config.Gossip.Listen = free[0], free[1], free[2], free[3]
+	return config
+}
 
 // Config is a node's configuration with every listener on a loopback port that the kernel chooses.
 func Config(id, dataDir string) server.Config {
@@ -256,11 +262,6 @@ func (c *Cluster) start(config server.Config) (*Node, error) {
 	s, err := c.launch(config)
 	if err != nil {
 		return nil, err
-	}
-	// A restart must find the node where it was.
-	config.Public.Listen, config.Ops.Listen = s.PublicAddr(), s.OpsAddr()
-	if link == nil { // behind one, others are told another address than the node listens at
-		config.Cluster.Listen, config.Gossip.Listen = s.ClusterAddr(), s.GossipAddr()
 	}
 	n := &Node{Server: s, ID: config.NodeID, Link: link, config: config}
 	c.nodes = append(c.nodes, n)
@@ -289,12 +290,13 @@ func (c *Cluster) launch(config server.Config, more ...func(*server.Options)) (*
 	return s, nil
 }
 
-// tuning makes elections and promotions quick, yet slow enough for two busy cores under the race detector.
+// tuning makes promotions quick. What tells a node that is lost from one that waits for a core is as long as in
+// production: several clusters share two cores under the race detector.
 func tuning() cluster.Tuning {
 	return cluster.Tuning{
-		HeartbeatTimeout: 400 * time.Millisecond, ElectionTimeout: 400 * time.Millisecond, LeaderLeaseTimeout: 300 * time.Millisecond,
+		HeartbeatTimeout: 700 * time.Millisecond, ElectionTimeout: 700 * time.Millisecond, LeaderLeaseTimeout: 600 * time.Millisecond,
 		AutopilotUpdate: 100 * time.Millisecond, AutopilotReconcile: 200 * time.Millisecond, Stabilization: 300 * time.Millisecond,
-		MemberPoll: 50 * time.Millisecond, GossipProbe: 200 * time.Millisecond, GossipRejoin: time.Second,
+		MemberPoll: 50 * time.Millisecond, GossipProbe: 500 * time.Millisecond, GossipRejoin: time.Second,
 	}
 }
 
