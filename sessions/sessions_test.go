@@ -17,6 +17,9 @@ func TestEntryTellsWhatWasGranted(t *testing.T) {
 	s := run(1, t0, 3600, "inbox-assistant", "sub-agent").behalf("user@company.com")
 	s.handles = append(s.handles, identity.SessionHandle(parent), "key_of-the-parent")
 	x.add(s)
+	hop := run(2, t0, 3600, "inbox-assistant", "sub-agent")
+	hop.handles = append(hop.handles, testKey)
+	x.add(hop)
 
 	e, ok := x.Get(s.ID, t0)
 	require.True(t, ok)
@@ -28,6 +31,9 @@ func TestEntryTellsWhatWasGranted(t *testing.T) {
 	require.Equal(t, "sub-agent", e.Agent())
 	require.Equal(t, identity.Handle(s.ID), e.Handles[0])
 	require.ElementsMatch(t, append(slices.Clone(s.handles), testKey), e.Handles, "nothing that could kill it is left out")
+	e, ok = x.Get(hop.ID, t0)
+	require.True(t, ok)
+	require.ElementsMatch(t, hop.handles, e.Handles, "nor told twice")
 }
 
 func TestTextsOutliveTheRequestThatTheyCameIn(t *testing.T) {
