@@ -311,6 +311,14 @@ func TestNodeThatCantVouchSaysNothingOfSessions(t *testing.T) {
 	n.send("GET", sessionsPath+"/"+s.SessionID, nil).refusedForNow()
 }
 
+func TestWhatEndsWhileItIsAskedForIsNotListed(t *testing.T) {
+	g, _, _ := newInbox(t, 1)
+	n := g.nodes[0]
+	ok[wire.Session](n.send("POST", sessionsPath, articleSession, token(runtimeToken)), 201)
+	n.sessions.onAsk = func() { g.advance(5 * time.Hour) }
+	require.Empty(t, ok[wire.SessionList](n.send("GET", sessionsPath, nil), 200).Sessions)
+}
+
 func TestWhoWasDeletedMeanwhileIsToldNothing(t *testing.T) {
 	g, _, _ := newInbox(t, 1)
 	n := g.nodes[0]

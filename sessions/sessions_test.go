@@ -59,6 +59,8 @@ func TestSessionIsForgottenWhenItsTokenEnds(t *testing.T) {
 		require.Equal(t, alive, ok)
 		require.Len(t, x.List(Query{Limit: 10, Now: now}).Sessions, map[bool]int{true: 1}[alive])
 		require.Len(t, x.List(Query{Agent: "a", Limit: 10, Now: now}).Sessions, map[bool]int{true: 1}[alive])
+		n, _ := x.Count(Query{Now: now}, 10)
+		require.Equal(t, map[bool]int{true: 1}[alive], n)
 	}
 	x.Purge(t0 + 60_000)
 	require.Equal(t, Stats{}, x.Stats(t0+60_000), "and nothing is left of it")
@@ -183,6 +185,23 @@ func TestListOfFewAmongManyComesInPagesThatMoveOn(t *testing.T) {
 	n, more := x.Count(q, 100)
 	require.Equal(t, 5, n)
 	require.False(t, more)
+
+	// Some shards have looked further than others: what these have found there is for the next page.
+	matching := 0
+	q.Limit, q.Dead = MaxPage, func(handles []identity.Handle) bool { return !strings.HasSuffix(string(handles[0]), "77") }
+	got, pages = walk(t, x, q)
+	for i := range x.shards {
+		x.shards[i].order.after(id{}, func(k key) bool {
+			if strings.HasSuffix(k.id.text(""), "77") {
+				matching++
+			}
+			return true
+		})
+	}
+	require.Len(t, got, matching)
+	require.True(t, slices.IsSorted(got))
+	require.Len(t, slices.Compact(got), matching)
+	require.Greater(t, pages, 1)
 
 	page := x.List(Query{Agent: "a", Now: t0, Limit: MaxPage + 1})
 	require.Len(t, page.Sessions, MaxPage)
