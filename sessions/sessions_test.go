@@ -49,6 +49,30 @@ func TestTextsOutliveTheRequestThatTheyCameIn(t *testing.T) {
 	require.Equal(t, "a", e.Agent())
 }
 
+func TestReasonsAreSharedAndKeptAsLongAsTheyAreNeeded(t *testing.T) {
+	x := newTestIndex(t)
+	reasons := []string{"x", "x", "", "y", "x", "x", "y", "y", "", "x"}
+	var all []*started
+	for n, reason := range reasons {
+		s := run(shardCount*uint64(n), t0+identity.Instant(n), int64(60+10*(n*7%len(reasons))), "a")
+		s.ID = newID(identity.PrefixSession, t0+identity.Instant(n), 0) // all in one shard
+		s.TriggerReason = reason
+		all = append(all, s.rest())
+		x.add(s)
+	}
+	for now := t0; now < t0+200_000; now += 10_000 {
+		x.Purge(now)
+		requireWhole(t, x)
+		for n, s := range all {
+			e, ok := x.Get(s.ID, now)
+			require.Equal(t, s.Expires.Unix()*1000 > int64(now), ok)
+			if ok {
+				require.Equal(t, reasons[n], e.TriggerReason)
+			}
+		}
+	}
+}
+
 func TestSessionIsForgottenWhenItsTokenEnds(t *testing.T) {
 	x := newTestIndex(t)
 	s := run(1, t0+1, 60, "a")
