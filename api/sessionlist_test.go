@@ -182,6 +182,69 @@ func TestSessionDiesWithTheKeyThatSignedIt(t *testing.T) {
 	require.Equal(t, identity.KeyHandle(kid), ok[wire.SessionState](n.send("GET", sessionsPath+"/"+s.SessionID, nil), 200).RevokedBy)
 }
 
+func TestHopIsListedUnderEveryAgentOfItsChain(t *testing.T) {
+	l := newLent(t)
+	parent := l.exchange(l.inbox, l.delegation.ID, typeDelegation, nil)
+	hop := l.exchange(l.sub, parent.AccessToken, typeAccessToken, nil)
+	n := l.g.nodes[1]
+	require.Len(t, n.listed("agent=inbox-assistant"), 2)
+	list := n.listed("agent=summary-agent")
+	require.Equal(t, []string{hop.SessionID}, sessionIDs(list))
+	require.Equal(t, "summary-agent", list[0].AgentID)
+	require.Equal(t, []string{"inbox-assistant", "summary-agent"}, list[0].Chain)
+	require.Equal(t, parent.SessionID, list[0].ParentSessionID)
+	require.Equal(t, "user@company.com", *list[0].PrincipalUserID)
+	ok[wire.Revocation](n.send("DELETE", sessionsPath+"/"+parent.SessionID, nil), 200)
+	require.Equal(t, identity.SessionHandle(parent.SessionID), n.listed("agent=summary-agent")[0].RevokedBy)
+}
+
+// Whatever is stopped, the list says of each session what introspection says of its token.
+func TestListAgreesWithIntrospection(t *testing.T) {
+	for name, stop := range map[string]func(l *lent, parent, hop wire.Token) answer{
+		"nothing":    func(l *lent, _, _ wire.Token) answer { return l.n.send("GET", sessionsPath, nil) },
+		"the parent": func(l *lent, p, _ wire.Token) answer { return l.n.send("DELETE", sessionsPath+"/"+p.SessionID, nil) },
+		"the hop":    func(l *lent, _, h wire.Token) answer { return l.n.send("DELETE", sessionsPath+"/"+h.SessionID, nil) },
+		"the first agent": func(l *lent, _, _ wire.Token) answer {
+			return l.n.send("DELETE", sessionsPath+"?agent=inbox-assistant", nil)
+		},
+		"the sub-agent": func(l *lent, _, _ wire.Token) answer {
+			return l.n.send("POST", "/api/v1/agents/summary-agent/revoke", nil)
+		},
+		"the principal": func(l *lent, _, _ wire.Token) answer {
+			return l.n.send("DELETE", sessionsPath+"?principal=user@company.com", nil)
+		},
+		"the delegation": func(l *lent, _, _ wire.Token) answer {
+			return l.n.send("DELETE", "/api/v1/delegations/"+l.delegation.ID, nil)
+		},
+		"the sub-agent's credential": func(l *lent, _, _ wire.Token) answer {
+			list := ok[[]wire.Credential](l.n.send("GET", "/api/v1/agents/summary-agent/credentials", nil), 200)
+			return l.n.send("DELETE", "/api/v1/agents/summary-agent/credentials/"+list[0].ID, nil)
+		},
+		"the key of the other node": func(l *lent, _, _ wire.Token) answer {
+			keys := l.g.nodes[1].fsm.View().SigningKeys()
+			at := slices.IndexFunc(keys, func(k identity.SigningKey) bool { return k.Node == "n2" })
+			return l.n.send("POST", "/api/v1/revocations", wire.RevocationRequest{Handles: []identity.Handle{identity.KeyHandle(keys[at].KID)}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLent(t)
+			parent := l.exchange(l.inbox, l.delegation.ID, typeDelegation, nil)
+			l.n = l.g.nodes[1]
+			hop := l.exchange(l.sub, parent.AccessToken, typeAccessToken, nil)
+			other := l.exchange(l.inbox, l.delegation.ID, typeDelegation, nil)
+			require.Equal(t, 200, stop(l, parent, hop).Status)
+			for _, n := range l.g.nodes {
+				list := n.listed("")
+				require.Len(t, list, 3)
+				for _, token := range []wire.Token{parent, hop, other} {
+					at := slices.IndexFunc(list, func(s wire.SessionInfo) bool { return s.SessionID == token.SessionID })
+					require.Equal(t, n.introspect("gmail", l.application, token.AccessToken).Active, !list[at].Revoked, token.SessionID)
+				}
+			}
+		})
+	}
+}
+
 func TestSessionIsToldInFullWhereANodeKnowsIt(t *testing.T) {
 	g, _, _ := newInbox(t, 2)
 	s := ok[wire.Session](g.nodes[1].send("POST", sessionsPath, articleSession, token(runtimeToken)), 201)
@@ -246,6 +309,14 @@ func TestNodeThatCantVouchSaysNothingOfSessions(t *testing.T) {
 	n.sessions.onAsk = func() { n.hiccup.Store(true) }
 	n.send("GET", sessionsPath, nil).refusedForNow()
 	n.send("GET", sessionsPath+"/"+s.SessionID, nil).refusedForNow()
+}
+
+func TestWhatEndsWhileItIsAskedForIsNotListed(t *testing.T) {
+	g, _, _ := newInbox(t, 1)
+	n := g.nodes[0]
+	ok[wire.Session](n.send("POST", sessionsPath, articleSession, token(runtimeToken)), 201)
+	n.sessions.onAsk = func() { g.advance(5 * time.Hour) }
+	require.Empty(t, ok[wire.SessionList](n.send("GET", sessionsPath, nil), 200).Sessions)
 }
 
 func TestWhoWasDeletedMeanwhileIsToldNothing(t *testing.T) {

@@ -30,7 +30,7 @@ func (s *stubSessions) Started(session *identity.Session, handles []identity.Han
 // each asks every node that answers.
 func (s *stubSessions) each(ask func(*stubSessions)) (asked []SessionNode) {
 	if s.onAsk != nil {
-		s.onAsk()
+		defer s.onAsk()
 	}
 	for _, n := range s.n.group.nodes {
 		of := n.sessions

@@ -23,7 +23,9 @@ type started struct {
 
 func newID(prefix string, at identity.Instant, n uint64) string {
 	var entropy [10]byte
-	binary.BigEndian.PutUint64(entropy[2:], n*0x9e3779b97f4a7c15) // spread like a random one
+	n *= 0x9e3779b97f4a7c15 // spread like random ones
+	n = (n ^ n>>31) * 0xbf58476d1ce4e5b9
+	binary.BigEndian.PutUint64(entropy[2:], n^n>>29)
 	return identity.NewID(prefix, at, entropy)
 }
 

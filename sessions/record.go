@@ -3,6 +3,7 @@ package sessions
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,7 +105,7 @@ func (d *draft) prepare(s *identity.Session, handles []identity.Handle, key iden
 			shape = appendText(shape, h)
 		}
 	}
-	if key != "" {
+	if key != "" && !slices.Contains(handles, key) { // the parent's may have signed this one as well
 		shape = appendText(shape, key)
 	}
 	return shape, true

@@ -17,6 +17,9 @@ func TestEntryTellsWhatWasGranted(t *testing.T) {
 	s := run(1, t0, 3600, "inbox-assistant", "sub-agent").behalf("user@company.com")
 	s.handles = append(s.handles, identity.SessionHandle(parent), "key_of-the-parent")
 	x.add(s)
+	hop := run(2, t0, 3600, "inbox-assistant", "sub-agent")
+	hop.handles = append(hop.handles, testKey)
+	x.add(hop)
 
 	e, ok := x.Get(s.ID, t0)
 	require.True(t, ok)
@@ -28,6 +31,9 @@ func TestEntryTellsWhatWasGranted(t *testing.T) {
 	require.Equal(t, "sub-agent", e.Agent())
 	require.Equal(t, identity.Handle(s.ID), e.Handles[0])
 	require.ElementsMatch(t, append(slices.Clone(s.handles), testKey), e.Handles, "nothing that could kill it is left out")
+	e, ok = x.Get(hop.ID, t0)
+	require.True(t, ok)
+	require.ElementsMatch(t, hop.handles, e.Handles, "nor told twice")
 }
 
 func TestTextsOutliveTheRequestThatTheyCameIn(t *testing.T) {
@@ -43,6 +49,30 @@ func TestTextsOutliveTheRequestThatTheyCameIn(t *testing.T) {
 	require.Equal(t, "a", e.Agent())
 }
 
+func TestReasonsAreSharedAndKeptAsLongAsTheyAreNeeded(t *testing.T) {
+	x := newTestIndex(t)
+	reasons := []string{"x", "x", "", "y", "x", "x", "y", "y", "", "x"}
+	var all []*started
+	for n, reason := range reasons {
+		s := run(shardCount*uint64(n), t0+identity.Instant(n), int64(60+10*(n*7%len(reasons))), "a")
+		s.ID = newID(identity.PrefixSession, t0+identity.Instant(n), 0) // all in one shard
+		s.TriggerReason = reason
+		all = append(all, s.rest())
+		x.add(s)
+	}
+	for now := t0; now < t0+200_000; now += 10_000 {
+		x.Purge(now)
+		requireWhole(t, x)
+		for n, s := range all {
+			e, ok := x.Get(s.ID, now)
+			require.Equal(t, s.Expires.Unix()*1000 > int64(now), ok)
+			if ok {
+				require.Equal(t, reasons[n], e.TriggerReason)
+			}
+		}
+	}
+}
+
 func TestSessionIsForgottenWhenItsTokenEnds(t *testing.T) {
 	x := newTestIndex(t)
 	s := run(1, t0+1, 60, "a")
@@ -53,6 +83,8 @@ func TestSessionIsForgottenWhenItsTokenEnds(t *testing.T) {
 		require.Equal(t, alive, ok)
 		require.Len(t, x.List(Query{Limit: 10, Now: now}).Sessions, map[bool]int{true: 1}[alive])
 		require.Len(t, x.List(Query{Agent: "a", Limit: 10, Now: now}).Sessions, map[bool]int{true: 1}[alive])
+		n, _ := x.Count(Query{Now: now}, 10)
+		require.Equal(t, map[bool]int{true: 1}[alive], n)
 	}
 	x.Purge(t0 + 60_000)
 	require.Equal(t, Stats{}, x.Stats(t0+60_000), "and nothing is left of it")
@@ -177,6 +209,28 @@ func TestListOfFewAmongManyComesInPagesThatMoveOn(t *testing.T) {
 	n, more := x.Count(q, 100)
 	require.Equal(t, 5, n)
 	require.False(t, more)
+
+	// Some shards have looked further than others: what these have found there is for the next page.
+	matching := 0
+	matches := func(i id) bool { return i.lo>>4%256 == 7 }
+	q.Limit, q.Dead = MaxPage, func(handles []identity.Handle) bool {
+		i, _ := parseID(identity.PrefixSession, string(handles[0]))
+		return !matches(i)
+	}
+	got, pages = walk(t, x, q)
+	for i := range x.shards {
+		x.shards[i].order.after(id{}, func(k key) bool {
+			if matches(k.id) {
+				matching++
+			}
+			return true
+		})
+	}
+	t.Log(len(got), matching, pages)
+	require.Len(t, got, matching)
+	require.True(t, slices.IsSorted(got))
+	require.Len(t, slices.Compact(got), matching)
+	require.Greater(t, pages, 1)
 
 	page := x.List(Query{Agent: "a", Now: t0, Limit: MaxPage + 1})
 	require.Len(t, page.Sessions, MaxPage)
