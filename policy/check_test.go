@@ -3,6 +3,7 @@ package policy_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,8 @@ func TestFaultsAreNamedWithTheirPlace(t *testing.T) {
 		"only a comment":      {`// nothing`, []string{`line 1, column 1: there is no statement`}},
 		"too large":           {fmt.Sprintf(agent, `context.hour > 99999999999999999999`), []string{`line 2, column 23: the number is too large`}},
 		"bad escape":          {fmt.Sprintf(agent, `context.trigger_reason == "\q"`), []string{`line 2, column 34: invalid char escape`}},
+		"no character":        {fmt.Sprintf(agent, `context.trigger_reason == "\u{110000}"`), []string{`line 2, column 34: bad unicode escape sequence`}},
+		"deep access":         {fmt.Sprintf(agent, `context.a.b["c"].d.e.f.g.h.i == 1`), []string{`line 2, column 35: more than 8 attributes follow each other`}},
 		"string without end":  {"forbid (principal, action, resource) when { \"abc };\n", []string{`line 1, column 45: literal not terminated`}},
 		"sign without sense":  {"forbid (principal, action, resource) when { /* é */ $ };", []string{`line 1, column 53: "$" stands where a value should be`}},
 		"too many statements": {strings.Repeat("forbid (principal, action, resource);\n", 17), []string{`line 17, column 1: there are more than 16 statements; write several policies`}},
@@ -160,6 +163,12 @@ func TestFaultsAreNamedWithTheirPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSchemaIsPublishedAsItIsWritten(t *testing.T) {
+	text, err := os.ReadFile("schema.cedarschema")
+	require.NoError(t, err)
+	require.Equal(t, string(text), policy.Schema())
 }
 
 func TestPolicyIsHeldToItsBoundsFirst(t *testing.T) {

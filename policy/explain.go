@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/deputy-id/deputy/identity"
 )
 
@@ -83,12 +85,9 @@ func (x *Explanation) policy(p *identity.Policy, v verdict, outcome Outcome) {
 }
 
 func grave(o Outcome) int {
-	for i, less := range []Outcome{OutcomeNotReached, OutcomePasses, OutcomeApproved, OutcomeWouldForbid, OutcomeRequiresApproval, OutcomeForbids} {
-		if o == less {
-			return i
-		}
-	}
-	return len(OutcomeError)
+	return slices.Index([]Outcome{
+		OutcomeNotReached, OutcomePasses, OutcomeApproved, OutcomeWouldForbid, OutcomeRequiresApproval, OutcomeError, OutcomeForbids,
+	}, o)
 }
 
 // outcome is that of a policy that forbids.

@@ -56,6 +56,56 @@ func TestEveryPolicyIsHeard(t *testing.T) {
 	require.Nil(t, g.Session())
 }
 
+// The statements of a policy are heard as one, and the gravest of them counts.
+func TestStatementsOfAPolicyAreHeardAsOne(t *testing.T) {
+	const (
+		passes  = "forbid (principal, action, resource) when { context.hour == 23 };\n"
+		forbids = "forbid (principal, action, resource) when { context.hour == 8 };\n"
+		asks    = "@approval(\"required\") forbid (principal, action, resource) unless { context.approval };\n"
+		fails   = "forbid (principal, action, resource) when { context.hour * 9223372036854775807 > 1 };\n"
+	)
+	for name, tc := range map[string]struct {
+		text    string
+		code    identity.Code
+		outcome policy.Outcome
+	}{
+		"passes, forbids":        {passes + forbids, identity.CodePolicyDenied, policy.OutcomeForbids},
+		"forbids, passes":        {forbids + passes, identity.CodePolicyDenied, policy.OutcomeForbids},
+		"asks, forbids":          {asks + forbids, identity.CodePolicyDenied, policy.OutcomeForbids},
+		"forbids, asks":          {forbids + asks, identity.CodePolicyDenied, policy.OutcomeForbids},
+		"asks, passes":           {asks + passes, identity.CodeApprovalRequired, policy.OutcomeRequiresApproval},
+		"asks, fails":            {asks + fails, identity.CodePolicyDenied, policy.OutcomeError},
+		"fails, forbids, passes": {fails + forbids + passes, identity.CodePolicyDenied, policy.OutcomeForbids},
+		"passes, passes":         {passes + passes, "", policy.OutcomePasses},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := autonomous()
+			g, refusal := decide(r, written("p", tc.text))
+			x := policy.NewEngine().Explain(r)
+			require.Len(t, x.Policies, 1)
+			require.Equal(t, tc.outcome, x.Policies[0].Outcome)
+			if tc.code == "" {
+				require.Nil(t, refusal)
+				return
+			}
+			require.Equal(t, tc.code, refusal.Code)
+			require.Equal(t, []string{"p"}, g.Diagnostics().Forbidding)
+		})
+	}
+}
+
+func TestApprovalLiftsWhatOnlyCedarCanEvaluate(t *testing.T) {
+	p := written("p", `@approval("required") forbid (principal is Agent, action == Action::"CreateSession", resource)
+		when { context.max_seconds + 1 > 60 && resource.name != "" } unless { context.approval };`)
+	r := autonomous()
+	_, refusal := decide(r, p)
+	require.Equal(t, identity.CodeApprovalRequired, refusal.Code)
+	r.Approval = approvedBy(r)
+	g, refusal := decide(r, p)
+	require.Nil(t, refusal)
+	require.Equal(t, []string{"p"}, g.Diagnostics().Approved)
+}
+
 func TestGrantTellsWhatItRestsOn(t *testing.T) {
 	g, refusal := decide(delegated(), inMode(identity.PolicyMonitor, "watch", forbidAll))
 	require.Nil(t, refusal)
