@@ -49,7 +49,8 @@ const maxAsking = 32
 
 func sessionFilters() []Param {
 	return append([]Param{
-		{"agent", "only those with this agent in their chain", "string"}, {"principal", "only those on behalf of this principal", "string"},
+		{"agent", "only those with this agent in their chain", "string"},
+		{"principal", "only those on behalf of this principal", "string"},
 		{"active", "true: only those that are not revoked", "boolean"},
 	}, paging...)
 }

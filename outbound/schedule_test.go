@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 const keysURL = "https://issuer.example/jwks"
@@ -16,7 +17,7 @@ const keysURL = "https://issuer.example/jwks"
 func keysSource() Source { return Source{JWKSURI: keysURL} }
 
 func TestDocumentIsRefreshedBeforeItsTimeIsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "old", "600")
 		k, _ := running(t, f)
@@ -43,7 +44,7 @@ func TestDocumentIsRefreshedBeforeItsTimeIsOver(t *testing.T) {
 
 func TestLifetimeOfADocumentIsBounded(t *testing.T) {
 	for maxAge, want := range map[string]time.Duration{"0": time.Minute, "30": time.Minute, "600": 10 * time.Minute, "999999999": time.Hour} {
-		synctest.Test(t, func(t *testing.T) {
+		virtualtime.Test(t, func(t *testing.T) {
 			f := newFar()
 			f.serve(keysURL, "keys", maxAge)
 			k, _ := running(t, f)
@@ -57,7 +58,7 @@ func TestLifetimeOfADocumentIsBounded(t *testing.T) {
 }
 
 func TestOutageIsBridgedForADayAndNoLonger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "keys", "3600")
 		k, _ := running(t, f)
@@ -97,7 +98,7 @@ func TestFailuresAreRepeatedLessAndLess(t *testing.T) {
 		"as asked, within bounds": {func(time.Duration) time.Duration { return 0 }, &Error{Kind: KindStatus, Status: 503, RetryAfter: time.Hour}, []time.Duration{300, 300}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtualtime.Test(t, func(t *testing.T) {
 				f := newFar()
 				f.fail(keysURL, tc.err)
 				k, stop := running(t, f, func(o *KeySourceOptions[string]) { o.Jitter = tc.jitter })
@@ -115,7 +116,7 @@ func TestFailuresAreRepeatedLessAndLess(t *testing.T) {
 }
 
 func TestSourceThatIsDownAnswersAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.hang(keysURL)
 		k, _ := running(t, f)
@@ -124,7 +125,7 @@ func TestSourceThatIsDownAnswersAtOnce(t *testing.T) {
 		requireKind(t, err, KindTimeout)
 		require.Equal(t, maxWait, time.Since(began), "a caller waits no longer than that")
 		time.Sleep(DefaultTimeout - maxWait)
-		synctest.Wait()
+		virtualtime.Wait()
 		began = time.Now()
 		for range 1000 {
 			_, err = k.Get(t.Context(), keysSource())
@@ -138,7 +139,7 @@ func TestSourceThatIsDownAnswersAtOnce(t *testing.T) {
 }
 
 func TestCallerWhoGivesUpLeavesTheOthersTheAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.set(keysURL, func(context.Context) (*Response, error) {
 			time.Sleep(2 * time.Second)
@@ -155,7 +156,7 @@ func TestCallerWhoGivesUpLeavesTheOthersTheAnswer(t *testing.T) {
 }
 
 func TestWaitingCallersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.hang(keysURL)
 		f.set("https://other.example/jwks", func(context.Context) (*Response, error) {
@@ -170,7 +171,7 @@ func TestWaitingCallersAreBounded(t *testing.T) {
 				results <- err
 			}()
 		}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, results, 1000-maxWaiting)
 		for range 1000 - maxWaiting {
 			require.ErrorIs(t, <-results, ErrBusy)
@@ -190,7 +191,7 @@ func TestWaitingCallersAreBounded(t *testing.T) {
 				results <- err
 			}()
 		}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, results, maxWaitingAll)
 		for range maxWaitingAll {
 			require.ErrorIs(t, <-results, ErrBusy)
@@ -202,7 +203,7 @@ func TestWaitingCallersAreBounded(t *testing.T) {
 }
 
 func TestUnknownKeyHasTheSourceAskedAtMostEveryThirtySeconds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "old", "3600")
 		k, _ := running(t, f)
@@ -241,7 +242,7 @@ func TestUnknownKeyHasTheSourceAskedAtMostEveryThirtySeconds(t *testing.T) {
 }
 
 func TestDocumentThatNobodyWantsIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "keys", "3600")
 		k, _ := running(t, f)
@@ -256,7 +257,7 @@ func TestDocumentThatNobodyWantsIsForgotten(t *testing.T) {
 }
 
 func TestNumberOfDocumentsIsBoundedAndSoIsTheRateOfFetches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		source := func(i int) Source { return Source{JWKSURI: fmt.Sprintf("https://%d.example/jwks", i)} }
 		for i := range 2 * maxDocuments {
@@ -302,7 +303,7 @@ func TestNumberOfDocumentsIsBoundedAndSoIsTheRateOfFetches(t *testing.T) {
 }
 
 func TestFetchesAtTheSameTimeAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		under := make(chan struct{}, maxDocuments)
 		for i := range 100 {
@@ -317,7 +318,7 @@ func TestFetchesAtTheSameTimeAreBounded(t *testing.T) {
 		for i := range 100 {
 			go func() { _, _ = k.Get(t.Context(), Source{JWKSURI: fmt.Sprintf("https://%d.example/jwks", i)}) }()
 		}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, under, maxFetches)
 		time.Sleep(10 * time.Second)
 		require.Len(t, k.Status(), 100)
@@ -328,7 +329,7 @@ func TestFetchesAtTheSameTimeAreBounded(t *testing.T) {
 }
 
 func TestRetainDropsWhatIsNoLongerConfigured(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "direct", "3600")
 		for _, issuer := range []string{"https://a.example", "https://b.example"} {
@@ -354,7 +355,7 @@ func TestRetainDropsWhatIsNoLongerConfigured(t *testing.T) {
 }
 
 func TestRunEndsWithItsContextAlsoInTheMiddleOfAFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "keys", "3600")
 		f.hang("https://slow.example/jwks")
@@ -365,7 +366,7 @@ func TestRunEndsWithItsContextAlsoInTheMiddleOfAFetch(t *testing.T) {
 			_, err := k.Get(t.Context(), Source{JWKSURI: "https://slow.example/jwks"})
 			waited <- err
 		}()
-		synctest.Wait()
+		virtualtime.Wait()
 		began := time.Now()
 		stop()
 		require.ErrorIs(t, <-waited, ErrStopped)
@@ -380,7 +381,7 @@ func TestRunEndsWithItsContextAlsoInTheMiddleOfAFetch(t *testing.T) {
 }
 
 func TestWithoutRunDocumentsAreFetchedOnDemand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		f := newFar()
 		f.serve(keysURL, "old", "600")
 		k := sourceOf(t, f)
@@ -388,7 +389,7 @@ func TestWithoutRunDocumentsAreFetchedOnDemand(t *testing.T) {
 		f.serve(keysURL, "new", "600")
 		time.Sleep(9 * time.Minute)
 		requireText(t, "old", k, keysSource()) // and asks for the next caller
-		synctest.Wait()
+		virtualtime.Wait()
 		requireText(t, "new", k, keysSource())
 		f.serve(keysURL, "newest", "600")
 		time.Sleep(time.Hour) // nothing was done meanwhile, as in a machine that was suspended

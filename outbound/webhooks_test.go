@@ -9,12 +9,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/virtualtime"
 )
 
 // receivers take deliveries in virtual time, where there are no sockets.
@@ -113,7 +114,7 @@ func startWebhooks(t *testing.T, sender Sender, targets ...Target) *hooked {
 func event(i int) Delivery { return Delivery{ID: fmt.Sprintf("evt_%d", i), Body: []byte("{}")} }
 
 func TestDeliveryIsRepeatedUntilItIsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("siem"))
 		r.fail("siem", &Error{Kind: KindStatus, Status: 500})
@@ -140,13 +141,13 @@ func TestDeliveryIsRepeatedUntilItIsTaken(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Len(t, r.attempts("siem"), 6)
 		time.Sleep(time.Second)
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, r.attempts("siem"), 7, "once it was there, it is asked often again")
 	})
 }
 
 func TestQueuedDeliveryIsTheCallersNoMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := webhooksOf(t, r, targetOf("siem"))
 		r.set("siem", func(_ context.Context, d Delivery) error {
@@ -157,14 +158,14 @@ func TestQueuedDeliveryIsTheCallersNoMore(t *testing.T) {
 		require.NoError(t, w.Enqueue("siem", d))
 		copy(d.Body, "[]") // as when the buffer comes from a pool
 		w.run()
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, r.attempts("siem"), 1)
 		w.stop()
 	})
 }
 
 func TestTargetThatIsDownDelaysNoOtherAndIsNotFlooded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("down"), targetOf("up"))
 		r.set("down", func(ctx context.Context, _ Delivery) error {
@@ -175,7 +176,7 @@ func TestTargetThatIsDownDelaysNoOtherAndIsNotFlooded(t *testing.T) {
 			require.NoError(t, w.Enqueue("down", event(i)))
 			require.NoError(t, w.Enqueue("up", event(i)))
 		}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, r.attempts("up"), 100)
 		for i, a := range r.attempts("up") {
 			require.Equal(t, event(i).ID, a.id, "in order, as nothing had to be repeated")
@@ -199,7 +200,7 @@ func TestTargetThatIsDownDelaysNoOtherAndIsNotFlooded(t *testing.T) {
 }
 
 func TestRefusedDeliveryDelaysNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("siem"))
 		r.set("siem", func(_ context.Context, d Delivery) error {
@@ -214,7 +215,7 @@ func TestRefusedDeliveryDelaysNoOther(t *testing.T) {
 		for i := range 10 {
 			require.NoError(t, w.Enqueue("siem", event(i)))
 		}
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, r.attempts("siem"), 10)
 		require.InDelta(t, 8, w.ended(t, resultDelivered), 0)
 		require.InDelta(t, 1, w.ended(t, resultGone), 0)
@@ -225,7 +226,7 @@ func TestRefusedDeliveryDelaysNoOther(t *testing.T) {
 }
 
 func TestTargetIsAskedNoSoonerThanItWants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("siem"))
 		r.fail("siem", &Error{Kind: KindStatus, Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Minute})
@@ -242,7 +243,7 @@ func TestTargetIsAskedNoSoonerThanItWants(t *testing.T) {
 }
 
 func TestDeliveryIsGivenUpWhenItsTimeIsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("siem"))
 		r.fail("siem", &Error{Kind: KindConnect})
@@ -261,7 +262,7 @@ func TestDeliveryIsGivenUpWhenItsTimeIsOver(t *testing.T) {
 }
 
 func TestFullQueueSaysSoAndKeepsWhatItHas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("few"), targetOf("large"))
 		r.fail("few", &Error{Kind: KindConnect})
@@ -281,7 +282,7 @@ func TestFullQueueSaysSoAndKeepsWhatItHas(t *testing.T) {
 		require.InDelta(t, maxQueued+4, w.ended(t, resultDelivered), 0)
 		require.NoError(t, w.Enqueue("few", event(maxQueued)))
 		require.NoError(t, w.Enqueue("large", event(4)), "room is there again")
-		synctest.Wait()
+		virtualtime.Wait()
 	})
 }
 
@@ -294,7 +295,7 @@ func TestWhatCannotBeQueuedIsRefused(t *testing.T) {
 }
 
 func TestTargetsAreCheckedAndChangedAsAWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := startWebhooks(t, r, targetOf("stays"), targetOf("goes"))
 		brokenOff := make(chan struct{})
@@ -327,37 +328,37 @@ func TestTargetsAreCheckedAndChangedAsAWhole(t *testing.T) {
 		r.set("stays", nil)
 		began := time.Now()
 		require.NoError(t, w.Configure([]Target{moved, targetOf("new")}))
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Zero(t, time.Since(began))
 		require.InDelta(t, 3, w.ended(t, resultDelivered), 0, "another URL is tried at once")
 		require.InDelta(t, 3, w.ended(t, resultDropped), 0)
 		<-brokenOff
-		synctest.Wait()
+		virtualtime.Wait()
 		require.InDelta(t, 0, metric(t, w.registry, "deputy_webhook_attempts_total", string(KindCanceled)), 0, "that is nobody's failure")
 		require.ErrorIs(t, w.Enqueue("goes", event(9)), ErrUnknownTarget)
 		require.NoError(t, w.Enqueue("new", event(9)))
-		synctest.Wait()
+		virtualtime.Wait()
 		require.InDelta(t, 4, w.ended(t, resultDelivered), 0)
 		require.InDelta(t, 0, metric(t, w.registry, "deputy_webhook_queued"), 0)
 	})
 }
 
 func TestNothingIsSentBeforeRunOrAfterIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
 		r := newReceivers()
 		w := webhooksOf(t, r, targetOf("siem"))
 		require.NoError(t, w.Enqueue("siem", event(0)))
 		time.Sleep(time.Minute)
 		require.Empty(t, r.attempts("siem"))
 		w.run()
-		synctest.Wait()
+		virtualtime.Wait()
 		require.Len(t, r.attempts("siem"), 1)
 		r.set("siem", func(ctx context.Context, _ Delivery) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
 		require.NoError(t, w.Enqueue("siem", event(1)))
-		synctest.Wait()
+		virtualtime.Wait()
 		began := time.Now()
 		w.stop()
 		require.Zero(t, time.Since(began), "an attempt that is under way is broken off")
