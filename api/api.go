@@ -30,6 +30,7 @@ import (
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/policy"
 	"github.com/deputy-id/deputy/proofs"
+	"github.com/deputy-id/deputy/revocation"
 	"github.com/deputy-id/deputy/tokens"
 )
 
@@ -52,6 +53,7 @@ type Options struct {
 	Minter      *tokens.Minter
 	Verifier    *tokens.Verifier
 	Revocations tokens.Checker
+	Journal     *revocation.Journal // of what Revocations asks
 	Keys        func() *tokens.Keyring
 	Freshness   Freshness
 	Cluster     Cluster
@@ -80,7 +82,7 @@ func (o *Options) validate() error {
 	return errors.Join(
 		missing(o.Proposer == nil, "Proposer"), missing(o.FSM == nil, "FSM"), missing(o.Policy == nil, "Policy"),
 		missing(o.Minter == nil, "Minter"), missing(o.Verifier == nil, "Verifier"),
-		missing(o.Revocations == nil, "Revocations"), missing(o.Keys == nil, "Keys"),
+		missing(o.Revocations == nil, "Revocations"), missing(o.Journal == nil, "Journal"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
 		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"), missing(o.Sessions == nil, "Sessions"),
 	)
@@ -99,6 +101,7 @@ type API struct {
 	restores   waiters
 	asking     waiters // questions to all nodes about sessions
 	standings  standings
+	streams    *streams
 	settings   sync.Mutex // held while they are changed here
 	started    identity.Instant
 	replay     *proofs.Replay
@@ -149,6 +152,9 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a.metrics = m
+	if a.streams, err = newStreams(o.Registerer); err != nil {
+		return nil, err
+	}
 	if a.openapi, err = describe(a.routes, o.Version); err != nil {
 		return nil, err
 	}

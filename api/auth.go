@@ -50,6 +50,9 @@ func (a *API) authorize(c *call) error {
 	if c.route.User {
 		return a.enter(c, (*call).identifyUser)
 	}
+	if c.asApplication() {
+		return a.enter(c, (*call).identifyValidator)
+	}
 	if err := a.enter(c, (*call).identifyToken); err != nil {
 		return err
 	}
@@ -108,6 +111,9 @@ func authorization(ctx *fasthttp.RequestCtx) (scheme, rest []byte) {
 // challenge is the WWW-Authenticate of a 401.
 func (r *Route) challenge(c *call) string {
 	if r.speaksOAuth() {
+		return `Basic realm="deputy"`
+	}
+	if c.asApplication() {
 		return `Basic realm="deputy"`
 	}
 	if scheme, _ := authorization(c.ctx); len(scheme) > 0 {

@@ -53,6 +53,7 @@ type node struct {
 	api      *API
 	fsm      *fsm.FSM
 	revoked  *revocation.Set
+	journal  *revocation.Journal
 	minter   *tokens.Minter
 	registry *prometheus.Registry
 	logs     *syncBuffer
@@ -61,6 +62,7 @@ type node struct {
 	listener *fasthttputil.InmemoryListener
 	document routers.Router
 	stale    bool        // Freshness says no
+	lapsed   atomic.Bool // it says so from some moment on
 	hiccup   atomic.Bool // the next request is held up, right after it looks at the lease, until that one has ended
 	lease    atomic.Int64
 	// onIsLeader runs before the node is asked whether it leads.
@@ -121,10 +123,17 @@ func (n *node) Lease() time.Duration {
 }
 
 func (n *node) Fresh(lease time.Duration) error {
-	if n.stale || int64(lease) != n.lease.Load() {
+	if n.stale || n.lapsed.Load() || int64(lease) != n.lease.Load() {
 		return identity.Errorf(identity.CodeNotFresh, "this node holds no lease")
 	}
 	return nil
+}
+
+func (n *node) Remaining(lease time.Duration) time.Duration {
+	if n.Fresh(lease) != nil {
+		return 0
+	}
+	return 9 * time.Second
 }
 
 func (g *group) propose(n *node, c fsm.Command) (fsm.Result, error) {
@@ -265,7 +274,8 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	set := revocation.NewSet()
 	n := &node{group: g, number: number, revoked: set, registry: prometheus.NewRegistry(), logs: &syncBuffer{}}
 	n.t, _ = t.(*testing.T)
-	n.fsm = fsm.New(fsm.Options{Revocations: set})
+	n.journal = revocation.NewJournal(set)
+	n.fsm = fsm.New(fsm.Options{Revocations: set, Journal: n.journal})
 	issuer := func() string { return n.fsm.View().Settings().Issuer }
 	cache := tokens.NewCache(4096)
 	keys := sync.OnceValue(func() *tokens.Keyring {
@@ -296,7 +306,7 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	n.sessions = newStubSessions(n)
 	o := Options{
 		NodeID: n.name(), Proposer: n, RemoteKeys: remoteKeys, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
-		Revocations: set, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, Clock: clock, Registerer: n.registry,
+		Revocations: set, Journal: n.journal, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}
 	for _, f := range tune {

@@ -119,6 +119,8 @@ func (s *schemas) responses(r *Route) object {
 	switch {
 	case r.Produces == mediaBinary:
 		success["content"] = object{mediaBinary: binaryBody()}
+	case r.Produces == mediaEvents:
+		success["content"] = object{mediaEvents: object{"schema": object{"type": "string"}, "x-deputy-event": s.of(reflect.TypeOf(r.Response))}}
 	case r.Response != nil:
 		success["content"] = object{contentTypeJSON: object{"schema": s.of(reflect.TypeOf(r.Response))}}
 	}
@@ -171,7 +173,11 @@ func security(r *Route) []object {
 	case KindMint:
 		return []object{{"token": []string{}}, {"bearer": []string{}}, {"client": []string{}}}
 	}
-	return []object{{"token": []string{}}, {"bearer": []string{}}}
+	all := []object{{"token": []string{}}, {"bearer": []string{}}}
+	if r.Applications {
+		all = append(all, object{"client": []string{}})
+	}
+	return all
 }
 
 // schemas turns Go types into JSON Schema; structs become components under their names.

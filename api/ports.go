@@ -28,6 +28,9 @@ type Freshness interface {
 	Lease() time.Duration
 	// Fresh returns nil while the lease that was noted has not ended, else an identity.Error with CodeNotFresh.
 	Fresh(lease time.Duration) error
+	// Remaining is how long the lease that was noted still lasts, zero where it has ended. It reads the clock, so it
+	// is asked as the last thing, too.
+	Remaining(lease time.Duration) time.Duration
 }
 
 // Cluster is what the surface needs of the cluster. By says who asked, for the log. What is said to run at the

@@ -56,6 +56,8 @@ type Route struct {
 	Kept bool
 	// Slow says that a write waits for more than the log: for another node's lease to end.
 	Slow bool
+	// Applications says that an application may ask as well, with credentials of its own (HTTP Basic).
+	Applications bool
 	// Unchanged says that a conditional request may be answered 304.
 	Unchanged bool
 
@@ -134,7 +136,7 @@ func Routes() []Route {
 	var table []Route
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
-		sessionRoutes(), revocationRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
+		sessionRoutes(), revocationRoutes(), streamRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
 	} {
 		table = append(table, part...)
 	}

@@ -26,6 +26,10 @@ func (a *API) jwks(c *call) error {
 		}
 	}
 	c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, jwksCache)
+	if a.fresh(c) != nil { // keys that came since may be missing
+		c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+		c.ctx.Response.Header.Set(wire.HeaderFresh, "false")
+	}
 	if c.notModified(ring.ETag()) {
 		return nil
 	}

@@ -149,6 +149,16 @@ func (l *Lease) Holds(until time.Duration) error {
 // Check returns nil while the lease is held.
 func (l *Lease) Check() error { return l.Holds(l.Until()) }
 
+// Left is how long the lease that Until returned still lasts, zero where it has ended. Like Holds it reads the clock,
+// and is called as the last thing.
+func (l *Lease) Left(until time.Duration) time.Duration {
+	left := until - l.o.Now()
+	if left <= 0 || l.grant.Load().until == 0 {
+		return 0
+	}
+	return left
+}
+
 // Remaining is how long the lease still lasts, zero where there is none.
 func (l *Lease) Remaining() time.Duration { return max(0, l.Until()-l.o.Now()) }
 

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/deputy-id/deputy/identity"
-	"github.com/deputy-id/deputy/revocation"
 )
 
 // importRecords takes all records of a frame or none, so that a refusal leaves the state as it was.
@@ -296,7 +295,7 @@ func (s *state) takeRevocation(r *identity.Revocation) {
 	}
 	s.revocations.set(r)
 	s.revocationsByExpiry.set(r)
-	s.set.Add(revocation.Entry{Handle: r.Handle, Expires: r.Expires})
+	s.enter(r)
 	s.generation = max(s.generation, generationOf(r.Handle))
 	s.end(r.Handle, false, r.Reason)
 }

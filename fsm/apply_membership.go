@@ -102,7 +102,8 @@ func (s *state) recoverWith(b Recover) (*identity.Member, *identity.Error) {
 	s.internal, s.clients = newWindow(internalAge), newWindow(clientKeyAge)
 	// The majority may have given generations that this node never heard of.
 	s.generation += generationLeap
-	s.forgotten = s.time // nor of what it deleted
+	s.lineage = s.generation // indexes that the majority had reached come again
+	s.forgotten = s.time     // nor of what it deleted
 	s.closed = closedByRecovery
 	return s.changeMember(b.Node, func(m *identity.Member) {
 		m.Barred, m.Draining, m.RemovalReason = 0, 0, "" // it is all that is left

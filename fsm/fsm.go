@@ -7,8 +7,8 @@
 // the right characters was checked before; a rule of that kind changes between versions, and replicas of
 // two versions would come apart by it.
 //
-// The order in Apply is: revocation set, View (which carries the applied index), then those who wait for the
-// index. Nobody can see an index whose revocations the set does not hold. See DESIGN.md.
+// The order in Apply is: revocation set, its journal, View (which carries the applied index), then those who wait for
+// the index. Nobody can see an index whose revocations the set does not hold. See DESIGN.md.
 package fsm
 
 import (
@@ -34,6 +34,8 @@ var ErrHalted = errors.New("the state machine has halted")
 type Options struct {
 	// Revocations is the set that Apply and Restore add to. Required.
 	Revocations *revocation.Set
+	// Journal of that set, for those who follow it; nil: nobody does.
+	Journal *revocation.Journal
 	// Halt is called once, with an error that wraps ErrHalted, when a log entry can't be applied. It should
 	// end the process, after which the node needs a newer build. Nil panics.
 	Halt       func(error)
@@ -46,6 +48,7 @@ type Options struct {
 // goroutine; everything else may be called from anywhere.
 type FSM struct {
 	set     *revocation.Set
+	journal *revocation.Journal
 	halt    func(error)
 	log     *slog.Logger
 	metrics *metrics
@@ -62,7 +65,7 @@ var _ raft.BatchingFSM = (*FSM)(nil)
 
 // New returns an FSM with an empty state.
 func New(o Options) *FSM {
-	f := &FSM{set: o.Revocations, halt: o.Halt, log: o.Logger, halted: make(chan struct{})}
+	f := &FSM{set: o.Revocations, journal: o.Journal, halt: o.Halt, log: o.Logger, halted: make(chan struct{})}
 	if f.halt == nil {
 		f.halt = func(err error) { panic(err.Error()) }
 	}
@@ -120,6 +123,7 @@ func (f *FSM) ApplyBatch(entries []*raft.Log) []any {
 		}
 		responses[i] = f.applyEntry(entry)
 	}
+	f.journal.Reach(f.state.index)
 	f.publish(f.state)
 	return responses
 }
@@ -139,10 +143,24 @@ func (f *FSM) applyEntry(entry *raft.Log) Result {
 			f.state.index = entry.Index
 			result = f.state.apply(c)
 			f.metrics.count(c.Body.Type(), result)
+			f.note(f.state)
 		}
 	}
 	f.state.index = entry.Index
 	return result
+}
+
+// note writes down what the entry has changed in the revocation set, before any View shows the entry: who has read the
+// journal after seeing an index has read all that the log had brought up to there.
+func (f *FSM) note(s *state) {
+	if len(s.denied) > 0 {
+		f.journal.Commit(s.index, s.denied)
+		s.denied = nil // it is the journal's now
+	}
+	if s.purged {
+		f.journal.Purge(s.index, s.time)
+		s.purged = false
+	}
 }
 
 // stop keeps the state at the entry before the one that can't be applied.

@@ -105,7 +105,7 @@ func (s *state) purge() *Purged {
 	done := new(Purged)
 	budget := MaxPurge
 
-	s.set.Purge(s.time)
+	s.purged = s.set.Purge(s.time) > 0
 	for _, r := range expired(s.revocationsByExpiry, budget, func(r *identity.Revocation) bool { return r.Expires <= s.time }) {
 		s.revocations.delete(r)
 		s.revocationsByExpiry.delete(r)

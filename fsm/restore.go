@@ -47,6 +47,7 @@ func (f *FSM) Restore(source io.ReadCloser) error {
 			return yield(revocation.Entry{Handle: r.Handle, Expires: r.Expires})
 		})
 	})
+	f.journal.Reset(s.index)
 	f.publish(s)
 	f.metrics.snapshots.WithLabelValues("restore").Observe(time.Since(start).Seconds())
 	f.log.Info("restored a snapshot", "index", s.index, "agents", s.agents.len(), "delegations", s.delegations.byID.len(),
@@ -225,7 +226,7 @@ func (l *loader) finish() *state {
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
 	s.settings, s.closed, s.restoring = &m.Settings, m.Closed, m.Restoring
 	s.longerLease, s.longerOffline = m.LongerLease.read(), m.LongerOffline.read()
-	s.forgotten, s.policiesRevision = m.Forgotten, m.PoliciesRevision
+	s.forgotten, s.lineage, s.policiesRevision = m.Forgotten, m.Lineage, m.PoliciesRevision
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

@@ -76,6 +76,7 @@ type wireMeta struct {
 	LongerOffline *longer    `codec:"lo,omitempty"`
 
 	Forgotten identity.Instant `codec:"fo,omitempty"`
+	Lineage   uint64           `codec:"li,omitempty"`
 
 	PoliciesRevision uint64 `codec:"pr,omitempty"`
 }
@@ -171,7 +172,7 @@ func (s *snapshot) write(dst io.Writer) error {
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
 		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease.wire(), LongerOffline: v.longerOffline.wire(),
-		Forgotten: v.forgotten, PoliciesRevision: v.policiesRevision,
+		Forgotten: v.forgotten, Lineage: v.lineage, PoliciesRevision: v.policiesRevision,
 	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)

@@ -81,6 +81,9 @@ type state struct {
 	closed    string     // why no node may mint; "" where they may
 	restoring *restoring // a restore that was begun and not ended; replaced, never modified
 
+	// lineage is that of the log: it changes where a recovery has the log go on from less than it had come to.
+	lineage uint64
+
 	// forgotten is when the latest deletion was made of which nothing is known any more.
 	forgotten identity.Instant
 
@@ -111,6 +114,10 @@ type state struct {
 
 	internal *window
 	clients  *window
+
+	// What the entry being applied has changed in set, for its journal.
+	denied []revocation.Entry
+	purged bool
 }
 
 func newState(set *revocation.Set) *state {
@@ -154,8 +161,8 @@ func (s *state) view() *View {
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
 		generation: s.generation, gone: s.gone,
 		closed: s.closed, restoring: s.restoring, longerLease: s.longerLease, longerOffline: s.longerOffline,
-		forgotten: s.forgotten,
-		policies:  s.policies.freeze(), policiesRevision: s.policiesRevision,
+		forgotten: s.forgotten, lineage: s.lineage,
+		policies: s.policies.freeze(), policiesRevision: s.policiesRevision,
 		superseded: make(chan struct{}),
 	}
 }
@@ -213,8 +220,15 @@ func (s *state) deny(reason string, handles ...identity.Handle) {
 		}
 		s.revocations.set(r)
 		s.revocationsByExpiry.set(r)
-		s.set.Add(revocation.Entry{Handle: h, Expires: r.Expires})
+		s.enter(r)
 	}
+}
+
+// enter puts a handle into the set.
+func (s *state) enter(r *identity.Revocation) {
+	e := revocation.Entry{Handle: r.Handle, Expires: r.Expires}
+	s.set.Add(e)
+	s.denied = append(s.denied, e)
 }
 
 // expiryOf returns until when a handle that is denied now must stay in the set. Whoever stole a signing key

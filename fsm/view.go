@@ -3,6 +3,7 @@ package fsm
 import (
 	"hash/maphash"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -52,6 +53,7 @@ type View struct {
 	closed                     string
 	restoring                  *restoring
 	forgotten                  identity.Instant
+	lineage                    uint64
 	longerLease, longerOffline longer
 
 	generation uint64
@@ -95,6 +97,16 @@ func (v *View) Index() uint64 { return v.index }
 
 // Time is FSM time: the largest time that any command carried. It never goes back.
 func (v *View) Time() identity.Instant { return v.time }
+
+// Log names the log that Index is of. It is the same at every node and for as long as the log goes on; after a recovery
+// from a lost quorum, where indexes come again with other contents, it is another. It is empty before the first
+// PutSettings.
+func (v *View) Log() string {
+	if v.settings.ClusterID == "" {
+		return ""
+	}
+	return v.settings.ClusterID + "." + strconv.FormatUint(v.lineage, 36)
+}
 
 // Settings returns the settings, never nil; before the first PutSettings they hold the defaults and no
 // cluster id.

@@ -130,25 +130,49 @@ func (s *Set) Provisional() (n int) {
 	return n
 }
 
+// Lookup returns the entry of a handle.
+func (s *Set) Lookup(h identity.Handle) (Entry, bool) {
+	k := keyOf(s.seed, h)
+	if t := s.shards[k.shard()].table.Load(); t != nil {
+		if c := t.find(&k); c != nil {
+			// Between the two loads the entry may have been purged.
+			if m := c.load(); m.taken() {
+				return Entry{Handle: h, Expires: m.expires(), Provisional: !m.final()}, true
+			}
+		}
+	}
+	return Entry{}, false
+}
+
 // Final yields every entry that is not provisional, for snapshots, in no particular order. Everything added
 // before the call is yielded unless it is purged meanwhile; what is added during the walk may or may not be.
 // The walk holds no lock.
-func (s *Set) Final() iter.Seq[Entry] {
+func (s *Set) Final() iter.Seq[Entry] { return s.walk(mark.final) }
+
+// All yields every entry, provisional ones included, as Final does.
+func (s *Set) All() iter.Seq[Entry] { return s.walk(func(mark) bool { return true }) }
+
+// Unconfirmed yields the provisional entries, as Final does the others. It looks only at shards that hold any.
+func (s *Set) Unconfirmed() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for i := range s.shards {
-			t := s.shards[i].table.Load()
-			if t == nil {
-				continue
+			sh := &s.shards[i]
+			sh.mu.Lock()
+			t := sh.table.Load()
+			some := t != nil && t.provisional > 0
+			sh.mu.Unlock()
+			if some && !t.walk(func(m mark) bool { return !m.final() }, yield) {
+				return
 			}
-			for j := range t.slots {
-				c := &t.slots[j]
-				m := c.load()
-				if !m.taken() || !m.final() {
-					continue
-				}
-				if !yield(Entry{Handle: t.handle(c, m), Expires: m.expires()}) {
-					return
-				}
+		}
+	}
+}
+
+func (s *Set) walk(wanted func(mark) bool) iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for i := range s.shards {
+			if t := s.shards[i].table.Load(); t != nil && !t.walk(wanted, yield) {
+				return
 			}
 		}
 	}

@@ -117,6 +117,21 @@ func (t *table) hash(c *slot, m mark, seed maphash.Seed) uint64 {
 	return maphash.Bytes(seed, id[:])
 }
 
+// walk yields the entries whose marks are wanted, and reports whether whoever takes them wants more.
+func (t *table) walk(wanted func(mark) bool, yield func(Entry) bool) bool {
+	for i := range t.slots {
+		c := &t.slots[i]
+		m := c.load()
+		if !m.taken() || !wanted(m) {
+			continue
+		}
+		if !yield(Entry{Handle: t.handle(c, m), Expires: m.expires(), Provisional: !m.final()}) {
+			return false
+		}
+	}
+	return true
+}
+
 // hasRoom reports whether one more key fits.
 func (t *table) hasRoom(k *key) bool {
 	return (t.used+1)*fullDivisor <= len(t.slots)*fullNumerator && t.textUsed+len(k.text) <= len(t.text)

@@ -53,6 +53,7 @@ type denyCarrier interface {
 type denials struct {
 	self    string
 	set     *revocation.Set
+	journal *revocation.Journal // of set: what is denied goes into both
 	carrier denyCarrier
 	wall    func() time.Time
 	boot    func() time.Duration
@@ -73,9 +74,9 @@ type denyMetrics struct {
 	local, gossip, told, malformed, overflow prometheus.Counter
 }
 
-func newDenials(self string, set *revocation.Set, carrier denyCarrier, wall func() time.Time, lease func() time.Duration, logger *slog.Logger, r prometheus.Registerer) *denials {
+func newDenials(self string, journal *revocation.Journal, carrier denyCarrier, wall func() time.Time, lease func() time.Duration, logger *slog.Logger, r prometheus.Registerer) *denials {
 	d := &denials{
-		self: self, set: set, carrier: carrier, wall: wall, boot: cluster.BootTime, lease: lease,
+		self: self, set: journal.Set(), journal: journal, carrier: carrier, wall: wall, boot: cluster.BootTime, lease: lease,
 		logger: logger.With("component", "denials"), repeats: make(map[*denied]struct{}), wake: make(chan struct{}, 1),
 	}
 	d.tellers = newTellers(carrier, d.boot)
@@ -126,11 +127,11 @@ func (d *denials) deny(handles []identity.Handle) *denied {
 // comes from somebody who may say stop.
 func (d *denials) add(handles []identity.Handle) {
 	expires := identity.InstantOf(d.wall().Add(max(provisionalFor, 2*d.lease())))
-	for _, h := range handles {
-		if d.set.Add(revocation.Entry{Handle: h, Expires: expires, Provisional: true}) {
-			d.provisional.Add(1)
-		}
+	entries := make([]revocation.Entry, len(handles))
+	for i, h := range handles {
+		entries[i] = revocation.Entry{Handle: h, Expires: expires, Provisional: true}
 	}
+	d.provisional.Add(int64(d.journal.Deny(entries...)))
 }
 
 // heard takes what another node denies. The error says that it was not taken.

@@ -66,7 +66,7 @@ func (c *carried) gossipedTimes() int {
 func startDenials(t *testing.T, members ...string) (*denials, *carried) {
 	t.Helper()
 	c := &carried{members: members, told: make(map[string][]identity.Handle)}
-	d := newDenials(members[0], revocation.NewSet(), c, time.Now, func() time.Duration { return time.Second }, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	d := newDenials(members[0], revocation.NewJournal(revocation.NewSet()), c, time.Now, func() time.Duration { return time.Second }, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	began := time.Now()
 	d.boot = func() time.Duration { return time.Since(began) }
 	d.tellers.boot = d.boot

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/deputy-id/deputy/api"
@@ -26,14 +25,12 @@ type fenceEntry struct {
 	Expires int64           `json:"expires"` // milliseconds since the epoch: some are beyond any calendar
 }
 
-func (f *fence) entries() iter.Seq[revocation.Entry] {
-	return func(yield func(revocation.Entry) bool) {
-		for _, e := range f.Entries {
-			if !yield(revocation.Entry{Handle: e.Handle, Expires: identity.Instant(e.Expires)}) {
-				return
-			}
-		}
+func (f *fence) entries() []revocation.Entry {
+	entries := make([]revocation.Entry, len(f.Entries))
+	for i, e := range f.Entries {
+		entries[i] = revocation.Entry{Handle: e.Handle, Expires: identity.Instant(e.Expires)}
 	}
+	return entries
 }
 
 // newFences wires the leader's side: whom to ask, and how long each may still speak if it does not answer.
@@ -116,7 +113,7 @@ func (s *Server) serveFence(ctx context.Context, _ cluster.Member, body []byte) 
 	if err := json.Unmarshal(body, &f); err != nil {
 		return nil, fmt.Errorf("reading a fence: %w", err)
 	}
-	s.revoked.Merge(f.entries()) // final: they are committed, or there would be no fence
+	s.journal.Deny(f.entries()...) // final: they are committed, or there would be no fence
 	if err := s.fsm.WaitApplied(ctx, f.Index); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // member is a node's end of fences, with a log of its own that nobody writes to but the test.
 func member() *Server {
 	revoked := revocation.NewSet()
-	s := &Server{revoked: revoked}
+	s := &Server{revoked: revoked, journal: revocation.NewJournal(revoked)}
 	s.fsm = fsm.New(fsm.Options{Revocations: revoked, Logger: slog.New(slog.DiscardHandler)})
 	s.lease = cluster.NewLease(cluster.LeaseOptions{})
 	return s

@@ -162,6 +162,9 @@ func (f freshness) Fresh(lease time.Duration) error {
 	return nil
 }
 
+// Remaining is how long the noted lease still lasts, zero where it has ended.
+func (f freshness) Remaining(lease time.Duration) time.Duration { return f.s.lease.Left(lease) }
+
 // ready is what /readyz asks: may this node speak, and does it have a key to sign with.
 func (s *Server) ready() error {
 	if err := s.lease.Check(); err != nil {

@@ -70,6 +70,7 @@ type Server struct {
 	keys     *keyrings
 	minter   *tokens.Minter
 	revoked  *revocation.Set
+	journal  *revocation.Journal // of revoked
 	lease    *cluster.Lease
 	ticks    *cluster.Ticks
 	grants   *cluster.Grants
@@ -203,7 +204,8 @@ func listen(key, address string) (net.Listener, error) {
 // wire makes every room and passes each the two or three things that it needs.
 func (s *Server) wire(o Options) (err error) {
 	s.revoked = revocation.NewSet()
-	s.fsm = fsm.New(fsm.Options{Revocations: s.revoked, Halt: s.cancel, Logger: s.logger, Registerer: s.registry})
+	s.journal = revocation.NewJournal(s.revoked)
+	s.fsm = fsm.New(fsm.Options{Revocations: s.revoked, Journal: s.journal, Halt: s.cancel, Logger: s.logger, Registerer: s.registry})
 	s.node, err = cluster.New(cluster.Options{
 		NodeID: s.config.NodeID, DataDir: s.config.DataDir, InMemory: s.dev, Key: s.nodeKey,
 		ClusterBind: s.config.Cluster.Listen, ClusterAdvertise: s.config.Cluster.Advertise,
@@ -219,7 +221,7 @@ func (s *Server) wire(o Options) (err error) {
 	s.proposer = &proposer{node: s.node, clock: s.newClockGuard(), leads: s.grants.Lead, admit: s.disk.admit}
 	s.fences = s.newFences()
 	s.registry.MustRegister(s.fences)
-	s.denials = newDenials(s.config.NodeID, s.revoked, s.node, s.clock, func() time.Duration { return s.fsm.View().LeaseBound() }, s.logger, s.registry)
+	s.denials = newDenials(s.config.NodeID, s.journal, s.node, s.clock, func() time.Duration { return s.fsm.View().LeaseBound() }, s.logger, s.registry)
 	if s.pending, err = openPending(s.config.path("pending"), s.denials.deny, s.settlePending, s.logger); err != nil {
 		return err
 	}
@@ -248,7 +250,7 @@ func (s *Server) wire(o Options) (err error) {
 	}
 	s.api, err = api.New(api.Options{
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
-		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Keys: s.keys.Keyring,
+		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Journal: s.journal, Keys: s.keys.Keyring,
 		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Sessions: s.sessions, Clock: s.clock,
 		Logger: s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,

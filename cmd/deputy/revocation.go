@@ -19,7 +19,7 @@ func (a *app) revocationCommand() *cobra.Command {
 		Use:     "revocation",
 		Aliases: []string{"revocations"},
 		Short:   "Revocations: what was stopped, by whom and why",
-	}, a.revocationCreate(), a.revocationList(), a.revocationExport())
+	}, a.revocationCreate(), a.revocationList(), a.revocationExport(), a.revocationWatch())
 }
 
 func (a *app) revocationCreate() *cobra.Command {

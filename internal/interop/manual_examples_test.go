@@ -73,3 +73,19 @@ func sessionForUser(ctx context.Context, addresses []string, token string) (*wir
 		MaxDuration:     14400,
 	}, nil)
 }
+
+func validatorHere(ctx context.Context, addresses []string, application, secret, audience string) (*client.Validator, error) {
+	cluster, err := client.New(client.Options{Addresses: addresses})
+	if err != nil {
+		return nil, err
+	}
+	validator, err := client.NewValidator(client.ValidatorOptions{
+		Client: cluster, Audience: audience, Credentials: &client.Credentials{ID: application, Secret: secret},
+		URLs: []string{"https://company.zendesk.com"}, // where this service is reached; for tokens that are bound to a key
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = validator.Run(ctx) }() // until ctx ends
+	return validator, validator.Ready(ctx)
+}
