@@ -76,7 +76,7 @@ func TestAnyNodeMintsAndAnyOtherChecks(t *testing.T) {
 		require.Equal(t, "Bearer", token.TokenType)
 		require.Equal(t, "zendesk.tickets.assign zendesk.tickets.read", token.Scope)
 		for checker := range 3 {
-			require.True(t, active(t, c, checker, 0, f, token.AccessToken), "minted at %d, checked at %d", minter, checker)
+			require.True(t, active(t, c, checker, cl.Index(), f, token.AccessToken), "minted at %d, checked at %d", minter, checker)
 		}
 
 		revoker := c.Client((minter + 1) % 3)
