@@ -106,7 +106,7 @@ const (
 // SessionsConfig is what a node remembers of the sessions that it has started, for whoever lists them.
 type SessionsConfig struct {
 	// IndexMiB is how much memory that may take. What ends soonest makes room, and the listing says that it lacks
-	// something. A session takes 180 to 500 bytes.
+	// something. A session takes 180 to 650 bytes.
 	IndexMiB int `yaml:"index_mib"`
 }
 

@@ -106,9 +106,10 @@ func requireWhole(t require.TestingT, x *Index) {
 		require.Len(t, s.ends, s.n)
 		require.LessOrEqual(t, s.bytes, s.limit)
 		bytes, listed := recordCost*s.n, 0
-		for number, symbol := range s.names.list {
+		for number := uint32(1); number < s.names.used; number++ {
+			symbol := s.names.at(number)
 			if symbol.refs == 0 {
-				require.Equal(t, s.names.list[0], symbol)
+				require.Zero(t, *symbol)
 				continue
 			}
 			bytes += symbol.key.cost()
@@ -123,8 +124,8 @@ func requireWhole(t require.TestingT, x *Index) {
 			require.EqualValues(t, n, symbol.n)
 			listed += n
 		}
-		for _, shape := range s.shapes.list[1:] {
-			if shape.refs > 0 {
+		for number := uint32(1); number < s.shapes.used; number++ {
+			if shape := s.shapes.at(number); shape.refs > 0 {
 				bytes += shapeCost + len(shape.text)
 			}
 		}
@@ -136,7 +137,7 @@ func requireWhole(t require.TestingT, x *Index) {
 				require.Negative(t, compareIDs(previous, k.id))
 				r := s.records.at(k.slot)
 				require.Equal(t, k.id, r.id)
-				for _, agent := range s.shapes.list[r.shape].chain {
+				for _, agent := range s.shapes.at(r.shape).chain {
 					lanesTaken += int(min(agent, 1))
 				}
 				lanesTaken += int(min(r.principal, 1))

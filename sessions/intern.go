@@ -19,8 +19,7 @@ const (
 // that named it has gone.
 type symbols struct {
 	numbers map[symbolKey]uint32
-	list    []symbol
-	free    []uint32
+	slab[symbol]
 }
 
 type symbolKey struct {
@@ -49,25 +48,19 @@ func (s *symbols) take(kind kind, text string) (number uint32, cost int) {
 		return 0, 0
 	}
 	if number, ok := s.numbers[symbolKey{kind, text}]; ok {
-		s.list[number].refs++
+		s.at(number).refs++
 		return number, 0
 	}
 	number, cost = s.make(kind, text)
-	s.numbers[s.list[number].key] = number
+	s.numbers[s.at(number).key] = number
 	return number, cost
 }
 
 // make gives a text a number that nobody finds by it.
 func (s *symbols) make(kind kind, text string) (number uint32, cost int) {
-	made := symbol{key: symbolKey{kind, strings.Clone(text)}, refs: 1}
-	if n := len(s.free); n > 0 {
-		number = s.free[n-1]
-		s.free = s.free[:n-1]
-		s.list[number] = made
-	} else {
-		number = uint32(len(s.list))
-		s.list = append(s.list, made)
-	}
+	number = s.slab.take()
+	made := s.at(number)
+	made.key, made.refs = symbolKey{kind, strings.Clone(text)}, 1
 	return number, made.key.cost()
 }
 
@@ -76,7 +69,7 @@ func (s *symbols) give(number uint32) (cost int) {
 	if number == 0 {
 		return 0
 	}
-	symbol := &s.list[number]
+	symbol := s.at(number)
 	if symbol.refs--; symbol.refs > 0 {
 		return 0
 	}
@@ -84,8 +77,7 @@ func (s *symbols) give(number uint32) (cost int) {
 	if symbol.key.kind != kindReason {
 		delete(s.numbers, symbol.key)
 	}
-	s.list[number] = s.list[0] // the zero symbol
-	s.free = append(s.free, number)
+	s.slab.give(number)
 	return cost
 }
 
@@ -104,8 +96,7 @@ type shape struct {
 // shapes are those of a shard. Number 0 is never used.
 type shapes struct {
 	numbers map[string]uint32
-	list    []shape
-	free    []uint32
+	slab[shape]
 }
 
 // shapeCost is what a shape takes besides its text, its place in the map included.
@@ -114,22 +105,16 @@ const shapeCost = 112
 // take returns the number of a draft's shape, and how many bytes that has cost.
 func (s *shapes) take(d *draft, names *symbols) (number uint32, cost int) {
 	if number, ok := s.numbers[string(d.shape)]; ok {
-		s.list[number].refs++
+		s.at(number).refs++
 		return number, 0
 	}
-	made := shape{text: string(d.shape), refs: 1}
+	number = s.slab.take()
+	made := s.at(number)
+	made.text, made.refs = string(d.shape), 1
 	cost = shapeCost + len(made.text)
 	for i := range d.session.Chain {
 		agent, more := names.take(kindAgent, d.session.Chain[i].Agent)
 		made.chain[i], cost = agent, cost+more
-	}
-	if n := len(s.free); n > 0 {
-		number = s.free[n-1]
-		s.free = s.free[:n-1]
-		s.list[number] = made
-	} else {
-		number = uint32(len(s.list))
-		s.list = append(s.list, made)
 	}
 	s.numbers[made.text] = number
 	return number, cost
@@ -137,7 +122,7 @@ func (s *shapes) take(d *draft, names *symbols) (number uint32, cost int) {
 
 // give undoes one take, and returns how many bytes that has freed.
 func (s *shapes) give(number uint32, names *symbols) (cost int) {
-	shape := &s.list[number]
+	shape := s.at(number)
 	if shape.refs--; shape.refs > 0 {
 		return 0
 	}
@@ -147,8 +132,7 @@ func (s *shapes) give(number uint32, names *symbols) (cost int) {
 	}
 	cost += names.give(shape.reason)
 	delete(s.numbers, shape.text)
-	s.list[number] = s.list[0] // the zero shape
-	s.free = append(s.free, number)
+	s.slab.give(number)
 	return cost
 }
 
@@ -159,12 +143,12 @@ func (s *shape) takeReason(text string, names *symbols) (number uint32, cost int
 	if text == "" {
 		return 0, 0
 	}
-	if names.list[s.reason].key.text == text {
-		names.list[s.reason].refs++
+	if names.at(s.reason).key.text == text {
+		names.at(s.reason).refs++
 		return s.reason, 0
 	}
 	number, cost = names.make(kindReason, text)
-	names.list[number].refs++
+	names.at(number).refs++
 	cost -= names.give(s.reason)
 	s.reason = number
 	return number, cost

@@ -30,13 +30,15 @@ type Page struct {
 // Bounds of reading.
 const (
 	MaxPage = 1000
-	// shortList is how long a list of an agent or a principal may be to be walked and sorted. Beyond that, at least one
-	// in some hundred of a shard's sessions belongs to it, and to look at them in their order finds them soon.
-	shortList = 512
+	// shortList is how long the list of an agent or a principal may be to be walked and sorted, as a number and as a part
+	// of the shard's sessions. Of a longer one there is a session among every so many, and to look at all in their order
+	// finds them soon.
+	shortList     = 512
+	shortListPart = 256
 	// scanSlice is how many sessions are looked at under one lock.
 	scanSlice = 128
 	// scanMost is how many of a shard are looked at for one page. What is beyond is for the next one.
-	scanMost = 1 << 13
+	scanMost = 1 << 15
 	// pageBytes bounds the texts in a page, one session more or less, as it may have to travel in one message.
 	pageBytes = 2 << 20
 )
@@ -159,7 +161,7 @@ func (st *stream) fetch(q *Query) {
 		return
 	}
 	matches := func(r *record) bool {
-		if agent != 0 && !slices.Contains(s.shapes.list[r.shape].chain[:], agent) || principal != 0 && r.principal != principal || over(r.ends, q.Now) {
+		if agent != 0 && !slices.Contains(s.shapes.at(r.shape).chain[:], agent) || principal != 0 && r.principal != principal || over(r.ends, q.Now) {
 			return false
 		}
 		if q.Dead == nil {
@@ -169,11 +171,11 @@ func (st *stream) fetch(q *Query) {
 		return !q.Dead(st.scratch)
 	}
 	list := principal
-	if list == 0 || agent != 0 && s.names.list[agent].n < s.names.list[list].n {
+	if list == 0 || agent != 0 && s.names.at(agent).n < s.names.at(list).n {
 		list = agent
 	}
-	if list != 0 && s.names.list[list].n <= shortList {
-		for at := s.names.list[list].head; at != 0; at = s.link(at).after {
+	if list != 0 && int(s.names.at(list).n) <= max(shortList, s.n/shortListPart) {
+		for at := s.names.at(list).head; at != 0; at = s.link(at).after {
 			if r := s.records.at(at.slot()); compareIDs(r.id, st.at) > 0 && matches(r) {
 				st.ids = append(st.ids, r.id)
 			}

@@ -43,38 +43,6 @@ func refOf(slot uint32, lane int) ref { return ref(slot<<laneBits | uint32(lane)
 func (r ref) slot() uint32 { return uint32(r >> laneBits) }
 func (r ref) lane() int    { return int(r & laneMask) }
 
-// chunkRecords keeps a chunk at 27 kB: small nodes stay small, and to take another one is nothing.
-const chunkRecords = 256
-
-// records are the records of a shard, in pieces that stay where they are. Slot 0 is never used: it stands for none.
-type records struct {
-	chunks []*[chunkRecords]record
-	free   []uint32
-	used   uint32 // slots below have been used before
-}
-
-func (r *records) at(slot uint32) *record { return &r.chunks[slot/chunkRecords][slot%chunkRecords] }
-
-// take returns a slot with the zero record.
-func (r *records) take() uint32 {
-	if n := len(r.free); n > 0 {
-		slot := r.free[n-1]
-		r.free = r.free[:n-1]
-		return slot
-	}
-	r.used = max(r.used, 1)
-	if int(r.used/chunkRecords) == len(r.chunks) {
-		r.chunks = append(r.chunks, new([chunkRecords]record))
-	}
-	r.used++
-	return r.used - 1
-}
-
-func (r *records) give(slot uint32) {
-	*r.at(slot) = record{}
-	r.free = append(r.free, slot)
-}
-
 // draft is a session on its way in, taken apart before any lock is held.
 type draft struct {
 	session                *identity.Session

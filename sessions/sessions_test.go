@@ -293,7 +293,7 @@ func TestPurgeGivesAllBack(t *testing.T) {
 	x.Purge(t0 + 10_000_000)
 	require.Equal(t, Stats{}, x.Stats(t0))
 	for i := range x.shards {
-		require.Empty(t, x.shards[i].records.chunks)
+		require.Empty(t, x.shards[i].records.pieces)
 	}
 }
 

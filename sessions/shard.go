@@ -12,7 +12,7 @@ type shard struct {
 	limit   int // bytes
 	bytes   int
 	n       int
-	records records
+	records slab[record]
 	order   order
 	ends    ends
 	names   symbols
@@ -40,9 +40,8 @@ func (s *shard) init(limit int) {
 // clear makes the empty shard: memory that a busy hour took goes back once all its sessions have ended.
 func (s *shard) clear() {
 	s.bytes = 0
-	s.records, s.order, s.ends = records{}, order{}, nil
-	s.names = symbols{numbers: map[symbolKey]uint32{}, list: make([]symbol, 1)}
-	s.shapes = shapes{numbers: map[string]uint32{}, list: make([]shape, 1)}
+	s.records, s.order, s.ends = slab[record]{}, order{}, nil
+	s.names, s.shapes = symbols{numbers: map[symbolKey]uint32{}}, shapes{numbers: map[string]uint32{}}
 }
 
 func (s *shard) add(d *draft) {
@@ -63,8 +62,8 @@ func (s *shard) add(d *draft) {
 	}
 	r.shape = add(s.shapes.take(d, &s.names))
 	r.principal = add(s.names.take(kindPrincipal, d.session.Principal))
-	r.reason = add(s.shapes.list[r.shape].takeReason(d.session.TriggerReason, &s.names))
-	for lane, agent := range s.shapes.list[r.shape].chain {
+	r.reason = add(s.shapes.at(r.shape).takeReason(d.session.TriggerReason, &s.names))
+	for lane, agent := range s.shapes.at(r.shape).chain {
 		s.enlist(agent, slot, lane)
 	}
 	s.enlist(r.principal, slot, lanePrincipal)
@@ -85,7 +84,7 @@ func (s *shard) enlist(number, slot uint32, lane int) {
 	if number == 0 {
 		return
 	}
-	of := &s.names.list[number]
+	of := s.names.at(number)
 	s.records.at(slot).links[lane] = link{after: of.head}
 	if of.head != 0 {
 		s.link(of.head).before = refOf(slot, lane)
@@ -98,7 +97,7 @@ func (s *shard) delist(number, slot uint32, lane int) {
 	if number == 0 {
 		return
 	}
-	of, l := &s.names.list[number], s.records.at(slot).links[lane]
+	of, l := s.names.at(number), s.records.at(slot).links[lane]
 	if l.after != 0 {
 		s.link(l.after).before = l.before
 	}
@@ -117,7 +116,7 @@ func (s *shard) forget(slot uint32) {
 	s.ends.pop()
 	r := s.records.at(slot)
 	s.order.remove(r.id)
-	for lane, agent := range s.shapes.list[r.shape].chain {
+	for lane, agent := range s.shapes.at(r.shape).chain {
 		s.delist(agent, slot, lane)
 	}
 	s.delist(r.principal, slot, lanePrincipal)
@@ -187,10 +186,10 @@ func (s *shard) entry(i id, now identity.Instant) (Entry, bool) {
 
 func (s *shard) show(r *record) Entry {
 	e := Entry{
-		ID: r.id.text(identity.PrefixSession), Principal: s.names.list[r.principal].key.text, TriggerReason: s.names.list[r.reason].key.text,
+		ID: r.id.text(identity.PrefixSession), Principal: s.names.at(r.principal).key.text, TriggerReason: s.names.at(r.reason).key.text,
 		Started: r.id.made(), Expires: identity.Instant(r.ends) * 1000, Handles: s.handles(r, nil),
 	}
-	tell(s.shapes.list[r.shape].text, &e)
+	tell(s.shapes.at(r.shape).text, &e)
 	if !r.delegation.none() {
 		e.Delegation = r.delegation.text(identity.PrefixDelegation)
 	}
@@ -210,7 +209,7 @@ func (s *shard) handles(r *record, dst []identity.Handle) []identity.Handle {
 		dst = append(dst, identity.Handle(r.parent.text(identity.PrefixSession)))
 	}
 	if r.generation != 0 {
-		dst = append(dst, identity.PrincipalHandle(s.names.list[r.principal].key.text, r.generation))
+		dst = append(dst, identity.PrincipalHandle(s.names.at(r.principal).key.text, r.generation))
 	}
-	return shared(s.shapes.list[r.shape].text, dst)
+	return shared(s.shapes.at(r.shape).text, dst)
 }
