@@ -135,6 +135,7 @@ func Routes() []Route {
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
 		sessionRoutes(), revocationRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
+		policyRoutes(),
 	} {
 		table = append(table, part...)
 	}
