@@ -19,6 +19,7 @@ func (a *API) policiesOf(c *call) *policy.Set {
 // notePolicies tells of policies that this build can't read. Where they are enforced nothing is minted here, so
 // somebody has to hear of it.
 func (a *API) notePolicies(set *policy.Set) {
+	a.hits.keep(set)
 	for _, broken := range set.Broken() {
 		a.logger.Error("a policy can't be read by this version, and forbids everything where it is enforced", "policy", broken.Policy, "error", broken)
 	}

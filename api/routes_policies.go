@@ -33,5 +33,13 @@ func policyRoutes() []Route {
 			Method: "POST", Path: policiesPath + "/{id}/mode", Name: "setPolicyMode", Kind: KindWrite, Roles: admins, Query: writing(ifRevision),
 			Request: wire.PolicyModeRequest{}, Response: wire.Policy{}, Status: 200, Summary: "Enforce a policy, only count what it would deny, or turn it off", handler: (*API).setPolicyMode,
 		},
+		{
+			Method: "GET", Path: policiesPath + "/{id}/hits", Name: "getPolicyHits", Kind: KindRead, Roles: readers,
+			Response: wire.PolicyHits{}, Status: 200, Summary: "What a policy has denied, or in mode monitor would have, by agent and scope", handler: (*API).policyHits,
+		},
+		{
+			Method: "GET", Path: "/api/v1/policy-hits", Name: "listPolicyHits", Kind: KindRead, Roles: readers,
+			Response: wire.PolicyHitsList{}, Status: 200, Summary: "What each policy has denied, or would have", handler: (*API).listPolicyHits,
+		},
 	}
 }
