@@ -34,6 +34,10 @@ func policyRoutes() []Route {
 			Request: wire.PolicyModeRequest{}, Response: wire.Policy{}, Status: 200, Summary: "Enforce a policy, only count what it would deny, or turn it off", handler: (*API).setPolicyMode,
 		},
 		{
+			Method: "POST", Path: policiesPath + "/simulate", Name: "simulatePolicies", Kind: KindRead, Roles: readers,
+			Request: wire.SimulateRequest{}, Response: wire.Simulation{}, Status: 200, Summary: "Tell what would come of a request, also with policies that are only drafts", handler: (*API).simulate,
+		},
+		{
 			Method: "GET", Path: policiesPath + "/{id}/hits", Name: "getPolicyHits", Kind: KindRead, Roles: readers,
 			Response: wire.PolicyHits{}, Status: 200, Summary: "What a policy has denied, or in mode monitor would have, by agent and scope", handler: (*API).policyHits,
 		},
