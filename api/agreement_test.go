@@ -25,6 +25,7 @@ type world struct {
 	parents []string // tokens of sessions that hops start from
 	minted  int
 	refused map[string]int
+	decided map[bool]int // on tool calls
 }
 
 var (
@@ -51,7 +52,7 @@ var (
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	g := newGroup(t, 1)
-	w := &world{g: g, n: g.nodes[0], secrets: map[string]string{}, refused: map[string]int{}}
+	w := &world{g: g, n: g.nodes[0], secrets: map[string]string{}, refused: map[string]int{}, decided: map[bool]int{}}
 	for _, body := range []string{
 		`{"name":"crm","audience":"https://crm.example.com","scopes":["crm.read","crm.write"]}`,
 		`{"name":"ledger","audience":"https://ledger.example.com","scopes":["ledger.post"],"tags":["production-write"]}`,
@@ -183,6 +184,22 @@ func (w *world) hop(t *rapid.T, s wire.SimulateRequest) {
 	w.minted++
 }
 
+// tool compares what an auditor hears of a token with what a service is answered about the same call.
+func (w *world) tool(t *rapid.T) {
+	parent := rapid.SampledFrom(w.parents).Draw(t, "token")
+	name := rapid.SampledFrom([]string{"post", "read", "list"}).Draw(t, "tool")
+	application := rapid.SampledFrom([]string{"crm", "ledger", "notes"}).Draw(t, "application")
+	scope := rapid.SampledFrom(append(worldScopes, "")).Draw(t, "needs")
+	said := ok[wire.Explanation](w.n.send("POST", "/api/v1/tokens/explain", wire.ExplainRequest{Token: parent, Audience: application, Scope: scope, Tool: name}), 200)
+	made := w.n.decides(fmt.Sprintf(`{"type":"session","id":%q}`, parent), "CallTool",
+		fmt.Sprintf(`"resource":{"type":"tool","id":%q,"properties":{"application":%q,"required_scope":%q}}`, name, application, scope))
+	require.Equal(t, made.Decision, said.Allowed, "%+v", said)
+	if !made.Decision && said.PolicyID != "" {
+		require.Equal(t, made.Context.PolicyID, said.PolicyID)
+	}
+	w.decided[made.Decision]++
+}
+
 func (w *world) disagree(t *rapid.T, said wire.Simulation, real string, word func(*wire.Refusal) string) {
 	require.False(t, said.Allowed, "refused, and simulated as allowed: %s", real)
 	require.Equal(t, real, word(said.Refusal))
@@ -194,6 +211,10 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 	w := newWorld(t)
 	rapid.Check(t, func(t *rapid.T) {
 		w.change(t)
+		if len(w.parents) > 0 && rapid.IntRange(0, 4).Draw(t, "call") == 0 {
+			w.tool(t)
+			return
+		}
 		s := w.request(t)
 		if len(w.parents) > 0 && rapid.IntRange(0, 2).Draw(t, "hop") == 0 {
 			w.hop(t, s)
@@ -201,7 +222,7 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 		}
 		w.session(t, s)
 	})
-	t.Logf("%d minted; refused: %v", w.minted, w.refused)
+	t.Logf("%d minted; refused: %v; tool calls allowed: %d, denied: %d", w.minted, w.refused, w.decided[true], w.decided[false])
 	require.NotZero(t, w.minted)
 	require.NotEmpty(t, w.refused)
 }
