@@ -27,7 +27,7 @@ func (a *API) agentAccess(c *call) error {
 	delegations := c.view.Delegations(fsm.DelegationFilter{Agent: agent.Name, ActiveAt: c.now}, "", accessDelegations+1)
 	access := wire.Access{
 		AgentID: agent.Name, AgentType: string(agent.Type), Status: agent.Status,
-		Applications: entries(agent.Applications), Scopes: []wire.ScopeAccess{},
+		Applications: entries(agent.Applications), Scopes: []wire.ScopeAccess{}, Policies: []wire.AccessPolicy{},
 		Truncated: len(delegations) > accessDelegations,
 	}
 	delegations = delegations[:min(len(delegations), accessDelegations)]
@@ -54,6 +54,11 @@ func (a *API) agentAccess(c *call) error {
 		s.Because = obstacle(agent, &s)
 		s.Usable = s.Because == ""
 		access.Scopes = append(access.Scopes, s)
+	}
+	for _, p := range a.policiesOf(c).Concerning(agent.Type) {
+		access.Policies = append(access.Policies, wire.AccessPolicy{
+			PolicyID: p.Policy.ID, Description: p.Policy.Description, Mode: p.Policy.Mode, Actions: p.Actions,
+		})
 	}
 	return c.answer(fasthttp.StatusOK, access)
 }

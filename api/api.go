@@ -60,6 +60,7 @@ type Options struct {
 	Denials     Denials
 	RemoteKeys  RemoteKeys
 	Sessions    Sessions
+	PolicyHits  PolicyHitsAsker
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -85,6 +86,7 @@ func (o *Options) validate() error {
 		missing(o.Revocations == nil, "Revocations"), missing(o.Journal == nil, "Journal"), missing(o.Keys == nil, "Keys"),
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
 		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"), missing(o.Sessions == nil, "Sessions"),
+		missing(o.PolicyHits == nil, "PolicyHits"),
 	)
 }
 
@@ -114,6 +116,7 @@ type API struct {
 	openapiTag string
 	calls      callPool
 	policies   policy.Cache // as of the states that are being read
+	hits       hitCounter   // of policies, at this node
 }
 
 // maxOneTimeProofs bounds the client assertions and DPoP proofs that are remembered, for minutes each: enough for 8,000
@@ -162,6 +165,9 @@ func New(o Options) (*API, error) {
 	a.openapiTag = `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
 	a.router = a.newRouter()
 	a.policies.Compiled = a.notePolicies
+	if err := o.Registerer.Register(&a.hits); err != nil {
+		return nil, fmt.Errorf("registering the hits of policies: %w", err)
+	}
 	return a, nil
 }
 

@@ -26,17 +26,23 @@ func (a *API) bulk(c *call) error {
 		return err
 	}
 	b := bulkBuilder{outcomes: make([]wire.BulkOutcome, 0, items)}
+	made := newcomers{agents: map[string]*identity.Agent{}, principals: map[string]*identity.Principal{}}
 	for i := range request.Agents {
 		agent := agentOf(&request.Agents[i], c.now)
+		made.agents[agent.Name] = &agent
 		b.add("/agents", i, agent.Name, agent.Validate(), func() fsm.Body { return fsm.CreateAgent{Agent: agent} })
 	}
 	for i := range request.Principals {
 		principal := principalOf(&request.Principals[i], c.now)
+		made.principals[principal.ID] = &principal
 		b.add("/principals", i, principal.ID, principal.Validate(), func() fsm.Body { return fsm.CreatePrincipal{Principal: principal} })
 	}
 	regrant := c.caller.token.Has(identity.RoleAdmin)
 	for i := range request.Delegations {
 		delegation, err := c.delegationOf(&request.Delegations[i])
+		if err == nil {
+			err = a.decideDelegation(c, &delegation, made)
+		}
 		b.add("/delegations", i, delegation.ID, err, func() fsm.Body {
 			return fsm.CreateDelegation{Delegation: delegation, EnsurePrincipal: ensure, Regrant: regrant}
 		})

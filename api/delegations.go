@@ -71,6 +71,9 @@ func (a *API) createDelegation(c *call) error {
 	if err := mayLend(c.caller.token, request.AgentID); err != nil {
 		return err
 	}
+	if err := a.decideDelegation(c, &delegation, newcomers{}); err != nil {
+		return err
+	}
 	created, _, err := proposed[*identity.Delegation](a, c, fsm.CreateDelegation{
 		Delegation: delegation, EnsurePrincipal: ensure, Regrant: c.caller.token.Has(identity.RoleAdmin),
 	})

@@ -131,19 +131,23 @@ func (a *API) hop(c *call, token []byte) error {
 	if err != nil {
 		return err
 	}
-	parent := claims.Session()
-	c.request.Parent, c.request.ParentHandles = parent, claims.Handles()
+	c.under(claims.Session(), claims.Handles())
+	return nil
+}
+
+// under has the request be a hop from a parent session, for its principal and under its delegation. Where either of
+// these is gone, policy says so.
+func (c *call) under(parent *identity.Session, handles []identity.Handle) {
+	c.request.Parent, c.request.ParentHandles = parent, handles
 	if parent.Principal == "" {
-		return nil
+		return
 	}
-	// Where either is gone, policy says so.
 	if principal, ok := c.view.Principal(parent.Principal); ok {
 		c.request.Principal = principal
 		if delegation, ok := c.view.Delegation(parent.Delegation); ok {
 			c.request.Delegation = delegation
 		}
 	}
-	return nil
 }
 
 // readAudience takes audience (RFC 8693 section 2.1), the name or URI of an application, and resource (RFC 8707 section

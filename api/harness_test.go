@@ -72,6 +72,7 @@ type node struct {
 	cluster  *stubCluster
 	denials  *stubDenials
 	sessions *stubSessions
+	hits     *stubHits
 }
 
 type syncBuffer struct {
@@ -303,10 +304,10 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 		Client: remote, Parse: proofs.ParsePublishedKeys, Logger: slog.New(slog.DiscardHandler), Clock: g.time,
 	})
 	require.NoError(t, err)
-	n.sessions = newStubSessions(n)
+	n.sessions, n.hits = newStubSessions(n), &stubHits{n: n}
 	o := Options{
 		NodeID: n.name(), Proposer: n, RemoteKeys: remoteKeys, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
-		Revocations: set, Journal: n.journal, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, Clock: clock, Registerer: n.registry,
+		Revocations: set, Journal: n.journal, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, PolicyHits: n.hits, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}
 	for _, f := range tune {

@@ -191,6 +191,7 @@ var enums = map[reflect.Type][]string{
 	reflect.TypeFor[identity.Verification]():     words(identity.VerifyOnline, identity.VerifyOffline),
 	reflect.TypeFor[identity.CredentialKind]():   words(identity.CredentialSecret, identity.CredentialKeys),
 	reflect.TypeFor[identity.PrincipalClaim]():   words(identity.ClaimEmail, identity.ClaimSubject),
+	reflect.TypeFor[identity.PolicyMode]():       words(identity.PolicyModes()...),
 	reflect.TypeFor[identity.Role]():             words(identity.Roles()...),
 }
 

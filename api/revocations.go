@@ -169,6 +169,9 @@ func (a *API) explain(c *call) error {
 	}
 	if answer.Active {
 		answer.Allowed, answer.Reason, answer.Detail = c.allows(claims, request.Audience, wanted)
+		if err := a.explainPolicies(c, &request, wanted, claims, &answer); err != nil {
+			return err
+		}
 	}
 	// As with introspection: a node that may have missed a key or a revocation explains nothing.
 	if err := a.fresh(c); err != nil {

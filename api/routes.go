@@ -15,7 +15,7 @@ const (
 	KindPublic Kind = iota // no authentication; charged to the address
 	KindRead               // an API token; served from this node's view
 	KindWrite              // an API token; run at the leader
-	KindMint               // an API token or an agent; local
+	KindMint               // an API token or a client by HTTP Basic; local
 	KindOAuth              // an OAuth client; errors as RFC 6749 has them
 	KindLead               // an API token; only at the leader, which reads the body as it arrives
 )
@@ -137,6 +137,7 @@ func Routes() []Route {
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
 		sessionRoutes(), revocationRoutes(), streamRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
+		policyRoutes(), decisionRoutes(),
 	} {
 		table = append(table, part...)
 	}

@@ -32,6 +32,7 @@ func (a *API) serve(route *Route) fasthttp.RequestHandler {
 		a.look(c)
 		c.setID(c.now)
 		a.guarded(c)
+		a.noteHits(c)
 		counted.served(ctx.Response.StatusCode(), time.Since(started))
 		a.calls.put(c)
 	}

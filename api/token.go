@@ -104,6 +104,15 @@ func (a *API) decide(c *call) error {
 	if err := a.mayMint(c.view); err != nil {
 		return err
 	}
+	if err := a.prepare(c); err != nil {
+		return err
+	}
+	return a.Policy.Decide(&c.request, &c.grant)
+}
+
+// prepare completes the call's request with what is the same for every one of them. What is only simulated goes through
+// here, too.
+func (a *API) prepare(c *call) error {
 	if _, err := io.ReadFull(a.Entropy, c.entropy[:]); err != nil {
 		return fmt.Errorf("drawing a session id: %w", err)
 	}
@@ -112,7 +121,7 @@ func (a *API) decide(c *call) error {
 	c.request.Applications, c.request.Issuer = viewApplications{c.view}, settings.Issuer
 	c.request.OfflineTTLSeconds, c.request.SourceIP = settings.OfflineTTLSeconds, c.source
 	c.request.Policies = a.policiesOf(c)
-	return a.Policy.Decide(&c.request, &c.grant)
+	return nil
 }
 
 // viewApplications is a View as policy wants it.

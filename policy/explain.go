@@ -50,6 +50,31 @@ type PolicyOutcome struct {
 	Detail      string // of an error
 }
 
+// Concern is a policy that may forbid something to agents of a type.
+type Concern struct {
+	Policy  *identity.Policy
+	Actions []string // by name, as policies write them
+}
+
+// Concerning are the policies that may ever forbid something to agents of a type, by id, and which of their actions.
+// Those that are off forbid nothing.
+func (s *Set) Concerning(t identity.AgentType) (all []Concern) {
+	for _, p := range s.Policies() {
+		c := Concern{Policy: p}
+		for act := range actions {
+			speaks := slices.ContainsFunc(s.slices[act][typeIndex(t)], func(r *rule) bool { return r.policy == p }) ||
+				slices.ContainsFunc(s.broken, func(b brokenPolicy) bool { return b.policy == p })
+			if speaks {
+				c.Actions = append(c.Actions, act.String())
+			}
+		}
+		if len(c.Actions) > 0 {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // rule notes what a rule came to. Like policy, it may be called on nil, which is how a decision runs that nobody
 // wants explained.
 func (x *Explanation) rule(name string, refusal *identity.Error) {

@@ -93,6 +93,21 @@ func compile(policies []*identity.Policy, earlier *Set) *Set {
 	return s
 }
 
+// With is the set with other policies in it: each takes the place of the one of its id, or is one more.
+func (s *Set) With(others ...*identity.Policy) *Set {
+	replaced := make(map[string]bool, len(others))
+	for _, p := range others {
+		replaced[p.ID] = true
+	}
+	all := slices.Clone(others)
+	for _, p := range s.Policies() {
+		if !replaced[p.ID] {
+			all = append(all, p)
+		}
+	}
+	return compile(all, s)
+}
+
 // read is parse for a policy that was checked once, by whichever version. A mode that this build does not know is as
 // unreadable as a text.
 func read(p *identity.Policy) ([]*statement, *identity.Error) {

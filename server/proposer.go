@@ -29,6 +29,7 @@ const (
 	methodGossipKeys = "gossip-keys" // whether a node uses the gossip keys as of an index
 	methodMayLead    = "may-lead"    // whether a voter would take leadership
 	methodSessions   = "sessions"    // what a node remembers of the sessions that it has started
+	methodPolicyHits = "policy-hits" // what policies have denied at a node
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.

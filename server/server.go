@@ -252,7 +252,8 @@ func (s *Server) wire(o Options) (err error) {
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
 		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Journal: s.journal, Keys: s.keys.Keyring,
 		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Sessions: s.sessions, Clock: s.clock,
-		Logger: s.logger, Registerer: s.registry, Version: s.version,
+		PolicyHits: policyHits{s},
+		Logger:     s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,
 		Limits: api.Limits{
 			RequestsPerSecond: s.config.Limits.RequestsPerSecond, ConnectionsPerAddress: s.config.Limits.ConnectionsPerAddress,
@@ -282,6 +283,7 @@ func (s *Server) handlers() {
 	s.node.Handle(methodGossipKeys, s.serveGossipKeys)
 	s.node.Handle(methodMayLead, s.serveMayLead)
 	s.node.Handle(methodSessions, s.serveSessions)
+	s.node.Handle(methodPolicyHits, s.serveHits)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
 		return s.api.ServeForwarded(ctx, request)
 	})

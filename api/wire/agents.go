@@ -79,7 +79,16 @@ type Access struct {
 	Status       identity.Status `json:"status"`
 	Scopes       []ScopeAccess   `json:"scopes"`
 	Applications []string        `json:"applications" doc:"assigned applications"`
+	Policies     []AccessPolicy  `json:"policies" doc:"those that may forbid the agent something, by id; POST /api/v1/policies/simulate says whether they do"`
 	Truncated    bool            `json:"truncated,omitempty" doc:"more delegations exist than were looked at"`
+}
+
+// AccessPolicy is a policy that speaks of agents such as this one.
+type AccessPolicy struct {
+	PolicyID    string              `json:"policy_id"`
+	Description string              `json:"description"`
+	Mode        identity.PolicyMode `json:"mode"`
+	Actions     []string            `json:"actions" doc:"what it may forbid: CreateSession, CallTool, Delegate"`
 }
 
 // ScopeAccess is one scope that the agent has a claim to.

@@ -90,6 +90,10 @@ type ExplainRequest struct {
 	Token    string `json:"token"`
 	Audience string `json:"audience,omitempty" doc:"application id or audience URI that would be called"`
 	Scope    string `json:"scope,omitempty" doc:"scopes that would be needed, separated by spaces"`
+
+	Tool          string `json:"tool,omitempty" doc:"tool of the audience that would be called: policies about CallTool then have a say in allowed"`
+	ArgumentsHash string `json:"arguments_hash,omitempty" doc:"SHA-256 of the tool's arguments in hexadecimal"`
+	SourceIP      string `json:"source_ip,omitempty" doc:"the address that the agent would call from; absent: none is known"`
 }
 
 // Explanation says what the verifier makes of a token.
@@ -100,6 +104,9 @@ type Explanation struct {
 	Detail  string        `json:"detail,omitempty"`
 	Claims  *Claims       `json:"claims,omitempty" doc:"absent where the token can't be parsed; not to be trusted unless active"`
 	Handles []HandleState `json:"handles,omitempty"`
+
+	Policies []PolicyOutcome `json:"policies,omitempty" doc:"of an active token, where a tool, an audience or a scope was asked about: what policies say to the call of the tool, or else to the same session being started now with that audience and those scopes"`
+	PolicyID string          `json:"policy_id,omitempty" doc:"the policy that refuses the tool"`
 }
 
 // HandleState is one reason for which the token could be dead.
