@@ -60,6 +60,11 @@ var rooms = []room{
 		reason:    "a file of cases is held to the engine from outside, so that nothing is decided for tests that is not decided for requests",
 	},
 	{
+		dir:       "audit",
+		mayImport: []string{"identity", "internal/privatefile"},
+		reason:    "whoever decides hands over what it decided; were the log to know handlers, tokens or the cluster, what it holds could not be judged without them",
+	},
+	{
 		dir:       "tokens",
 		mayImport: []string{"identity", "policy", "internal/privatefile"},
 		reason:    "whoever mints needs a Grant, which only policy makes, and declares the revocation check that it wants as an interface; so minting can be verified without a cluster",
