@@ -29,6 +29,9 @@ const (
 	methodGossipKeys = "gossip-keys" // whether a node uses the gossip keys as of an index
 	methodMayLead    = "may-lead"    // whether a voter would take leadership
 	methodSessions   = "sessions"    // what a node remembers of the sessions that it has started
+	methodAudit      = "audit"       // what a node has recorded
+
+	methodAuditCheckpoint = "audit-checkpoint" // a node's signature over its audit log
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.
