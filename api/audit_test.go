@@ -392,4 +392,3 @@ func TestRecordIsProvenByTheNodesKeyAlone(t *testing.T) {
 	g.nodes[1].send("GET", "/api/v1/audit/proof?node=n1&sequence=4711", nil).refused(identity.CodeNotFound)
 	g.nodes[1].send("GET", "/api/v1/audit/proof?node=n1&sequence=x", nil).refused(identity.CodeInvalid)
 }
-
