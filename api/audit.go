@@ -429,7 +429,8 @@ func (c *call) reasonOfChange() string {
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	if len(c.ctx.PostBody()) == 0 || c.route.Media != "" || json.Unmarshal(c.ctx.PostBody(), &body) != nil {
+	if c.route.Media != "" || len(c.ctx.PostBody()) == 0 || // a backup comes as a stream, which is not to be read here
+		json.Unmarshal(c.ctx.PostBody(), &body) != nil {
 		return ""
 	}
 	return body.Reason

@@ -158,7 +158,7 @@ func (a *app) showAudit(ctx context.Context, l *listing, get func(context.Contex
 		for i := range records {
 			r := &records[i]
 			s.row(r.Time.Time().Format("2006-01-02 15:04:05.000Z"), fmt.Sprintf("%s:%d", r.Node, r.Sequence), r.Kind, decisionText(r),
-				brief(chainText(r)), brief(whatText(r)), r.Reason, r.Session)
+				chainText(r), brief(whatText(r)), r.Reason, r.Session)
 		}
 	})
 	if err != nil {

@@ -273,9 +273,10 @@ func (a *app) getProof(ctx context.Context, args []string) ([]byte, error) {
 
 func (a *app) auditSinks() *cobra.Command {
 	return &cobra.Command{
-		Use:   "sinks",
-		Short: "Show how far the records of each node have got to where they are sent",
-		Args:  exactly(),
+		Use:     "sinks",
+		Short:   "Show how far the records of each node have got to where they are sent",
+		Example: "  deputy audit sinks",
+		Args:    exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
 			all, err := c.AuditSinks(ctx)
 			if err != nil {
