@@ -61,6 +61,8 @@ type Options struct {
 	RemoteKeys  RemoteKeys
 	Sessions    Sessions
 	PolicyHits  PolicyHitsAsker
+	Audit       Auditor
+	Trail       Trail
 	NodeID      string
 
 	Clock      func() time.Time      // optional: time.Now
@@ -68,6 +70,10 @@ type Options struct {
 	Logger     *slog.Logger          // optional: nothing is logged
 	Registerer prometheus.Registerer // optional: a registry of its own
 	Limits     Limits                // optional
+	// Introspections says which are recorded. Optional: those that name a tool.
+	Introspections Introspections
+	// UnrecordedAnswers has answers go out whose record can't be written; they are counted. Optional: there is none then.
+	UnrecordedAnswers bool
 	// TrustedProxies are the peers whose X-Forwarded-For is believed. Optional: none.
 	TrustedProxies []netip.Prefix
 	Version        string // optional; shown in the OpenAPI document
@@ -87,6 +93,7 @@ func (o *Options) validate() error {
 		missing(o.Freshness == nil, "Freshness"), missing(o.Cluster == nil, "Cluster"),
 		missing(o.Denials == nil, "Denials"), missing(o.RemoteKeys == nil, "RemoteKeys"), missing(o.Sessions == nil, "Sessions"),
 		missing(o.PolicyHits == nil, "PolicyHits"),
+		missing(o.Audit == nil, "Audit"), missing(o.Trail == nil, "Trail"),
 	)
 }
 
@@ -102,6 +109,8 @@ type API struct {
 	backups    waiters
 	restores   waiters
 	asking     waiters // questions to all nodes about sessions
+	trails     waiters // those about the audit trail
+	strangers  *strangers
 	standings  standings
 	streams    *streams
 	settings   sync.Mutex // held while they are changed here
@@ -141,6 +150,7 @@ func New(o Options) (*API, error) {
 		o.Registerer = prometheus.NewRegistry()
 	}
 	a := &API{Options: o, proposer: o.Proposer, logger: o.Logger, routes: Routes(), readWait: readWait}
+	a.strangers = newStrangers(a)
 	a.limiter = newLimiter(o.Limits.RequestsPerSecond, o.Limits.Burst)
 	// Clients count in whole seconds. A process that another has gone before serves nobody within its first one: it waits
 	// for a lease.

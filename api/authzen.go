@@ -350,7 +350,7 @@ func (e *evaluated) conclude(refusal *identity.Error) {
 // decideAccess finds out whose session it is about, and decides.
 func (a *API) decideAccess(c *call, e *evaluation, application *identity.Application, out *evaluated) (*identity.Error, error) {
 	if e.subject.Type != subjectAgent {
-		claims, err := a.judge([]byte(e.subject.ID))
+		claims, err := a.judged(c, []byte(e.subject.ID))
 		if err != nil {
 			return nil, err
 		}

@@ -51,6 +51,7 @@ type call struct {
 	grant    policy.Grant
 	signedBy identity.Handle // of the key that signed the token
 	lent     fsm.Lent        // what the session rests on, where it was there already
+	account  account         // what is recorded of it
 	audience []string
 }
 

@@ -74,7 +74,7 @@ func (a *API) checkActor(c *call) error {
 
 // shown returns the claims of a session token that was sent in a parameter.
 func (a *API) shown(c *call, token []byte, parameter string) (*tokens.Claims, error) {
-	claims, err := a.judge(token)
+	claims, err := a.judged(c, token)
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func (a *API) forward(c *call) error {
 		return identity.Errorf(reply.code, "leadership changed while the write was under way").
 			WithHint("read the object, or repeat the request with the same Idempotency-Key")
 	}
-	c.settled = true
+	c.settled, c.account.code = true, reply.code
 	c.ctx.Response.SetStatusCode(reply.status)
 	for _, h := range reply.headers {
 		c.ctx.Response.Header.Set(h.name, h.value)

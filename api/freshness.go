@@ -80,7 +80,7 @@ func restsOnState(code identity.Code) bool {
 		identity.CodeMethodNotAllowed, identity.CodeUnsupportedMedia, // the request's own fault
 		identity.CodeRateLimited, identity.CodeOverloaded, identity.CodeStaleIndex, identity.CodeNoLeader, identity.CodeNotLeader,
 		identity.CodeProofInvalid, identity.CodeProofNonce,
-		identity.CodeNotFresh, identity.CodeOutcomeUnknown, identity.CodeKeysUnavailable, identity.CodeInternal: // to be tried again anyway
+		identity.CodeNotFresh, identity.CodeOutcomeUnknown, identity.CodeKeysUnavailable, identity.CodeAuditUnavailable, identity.CodeInternal: // to be tried again anyway
 		return false
 	}
 	return true

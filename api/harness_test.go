@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/outbound"
@@ -73,6 +73,10 @@ type node struct {
 	denials  *stubDenials
 	sessions *stubSessions
 	hits     *stubHits
+
+	log    *audit.Log
+	key    nodeKey
+	silent bool // it answers no question about its log
 }
 
 type syncBuffer struct {
@@ -224,11 +228,9 @@ func newGroup(t testing.TB, size int, tune ...func(*Options)) *group {
 		n.root = root
 		signer, err := tokens.GenerateSigner()
 		require.NoError(t, err)
-		public, _, err := ed25519.GenerateKey(nil)
-		require.NoError(t, err)
 		g.setUp(t, fsm.PublishKey{Key: signer.SigningKey(n.name(), identity.InstantOf(g.time()))})
 		member := identity.Member{
-			ID: n.name(), Key: public, ClusterAddr: "127.0.0.1:1" + n.name()[1:], GossipAddr: "127.0.0.1:2" + n.name()[1:],
+			ID: n.name(), Key: n.key.Public(), ClusterAddr: "127.0.0.1:1" + n.name()[1:], GossipAddr: "127.0.0.1:2" + n.name()[1:],
 			Joined: identity.InstantOf(g.time()),
 		}
 		if n.number == 0 {
@@ -305,9 +307,10 @@ func newNode(t testing.TB, g *group, number int, tune ...func(*Options)) *node {
 	})
 	require.NoError(t, err)
 	n.sessions, n.hits = newStubSessions(n), &stubHits{n: n}
+	n.log = openLog(t, n)
 	o := Options{
 		NodeID: n.name(), Proposer: n, RemoteKeys: remoteKeys, FSM: n.fsm, Policy: policy.NewEngine(), Minter: n.minter, Verifier: verifier,
-		Revocations: set, Journal: n.journal, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, PolicyHits: n.hits, Clock: clock, Registerer: n.registry,
+		Revocations: set, Journal: n.journal, Keys: keys, Freshness: n, Cluster: n.cluster, Denials: n.denials, Sessions: n.sessions, PolicyHits: n.hits, Audit: n.log, Trail: stubTrail{n}, Clock: clock, Registerer: n.registry,
 		Logger: slog.New(slog.NewTextHandler(n.logs, nil)),
 	}
 	for _, f := range tune {

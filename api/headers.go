@@ -13,6 +13,7 @@ const contentTypeJSON = "application/json"
 var (
 	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
 	headerIndex        = []byte(wire.HeaderIndex)
+	headerTraceparent  = []byte("Traceparent")
 	headerRequestID    = []byte(wire.HeaderRequestID)
 
 	valueNoStore = []byte("no-store")

@@ -1,11 +1,11 @@
 package api
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/tokens"
@@ -26,20 +26,7 @@ func (a *API) presented(c *call, identify func(*call) error) (*tokens.Claims, er
 	if len(token) == 0 {
 		return nil, identity.Errorf(identity.CodeInvalid, "the parameter token is missing")
 	}
-	return a.judge(token)
-}
-
-// judge returns the claims of a token, or nil where it is not good.
-func (a *API) judge(token []byte) (*tokens.Claims, error) {
-	claims, err := a.Verifier.Verify(token)
-	if err == nil {
-		return claims, nil
-	}
-	var refusal *tokens.VerifyError
-	if errors.As(err, &refusal) {
-		return nil, nil
-	}
-	return nil, err
+	return a.judged(c, token)
 }
 
 // introspect is POST /oauth2/introspect. An application hears only of tokens that are meant for it; of every
@@ -49,8 +36,14 @@ func (a *API) introspect(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.toolOf(c.formText(formTool)); err != nil {
+		return err
+	}
 	var active bool
 	c.buf, active = c.appendAnswer(c.buf[:0], claims)
+	if err := a.accountIntrospection(c, claims, active); err != nil {
+		return err
+	}
 	if err := a.fresh(c); err != nil {
 		return err
 	}
@@ -152,6 +145,7 @@ func (a *API) revokeToken(c *call) error {
 		return &oauthRefusal{identity.Errorf(identity.CodeForbidden, "the token was neither issued to this client nor meant for it"), "unauthorized_client"}
 	}
 	handles := []identity.Handle{identity.SessionHandle(claims.SessionID)}
+	c.account.kind, c.account.claims = audit.KindRevoke, claims
 	body := fsm.Revoke{Handles: handles, Reason: "revoked at the token endpoint by " + c.caller.id()}
 	return a.writeStop(c, &stop{handles: handles, keep: body}, func(a *API, c *call) error {
 		if _, _, err := stopped[*fsm.Revoked](a, c, body); err != nil {

@@ -22,13 +22,16 @@ func (a *API) introspectBatch(c *call) error {
 	case n > wire.MaxIntrospectionBatch:
 		return invalidField("/tokens", "has %d entries; at most %d are allowed", n, wire.MaxIntrospectionBatch)
 	}
+	if err := c.toolOf(request.Tool); err != nil {
+		return err
+	}
 	var counts [2]int
 	b := append(c.buf[:0], `{"results":[`...)
 	for i, token := range request.Tokens {
 		if token == "" {
 			return invalidField("/tokens", "holds an empty token, at place %d", i)
 		}
-		claims, err := a.judge([]byte(token))
+		claims, err := a.judged(c, []byte(token))
 		if err != nil {
 			return err
 		}
@@ -37,6 +40,9 @@ func (a *API) introspectBatch(c *call) error {
 		}
 		var active bool
 		b, active = c.appendAnswer(b, claims)
+		if err := a.accountIntrospection(c, claims, active); err != nil {
+			return err
+		}
 		counts[bit(active)]++
 	}
 	c.buf = append(b, `]}`...)

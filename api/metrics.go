@@ -18,6 +18,7 @@ type metrics struct {
 	mints        [2]prometheus.Counter // by kind of run: autonomous, delegated
 	introspected [2]prometheus.Counter // inactive, active
 	forwarded    [2]prometheus.Counter // as origin, as leader
+	unrecorded   prometheus.Counter
 }
 
 type routeMetrics struct {
@@ -55,12 +56,15 @@ func newMetrics(registerer prometheus.Registerer, routes []Route) (*metrics, err
 	forwards := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "deputy", Subsystem: "api", Name: "forwards_total", Help: "Writes forwarded to the leader, as seen by each side.",
 	}, []string{"side"})
-	for _, c := range []prometheus.Collector{requests, seconds, refusals, mints, introspections, forwards} {
+	unrecorded := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "deputy", Subsystem: "api", Name: "unrecorded_total", Help: "Decisions whose audit record could not be written.",
+	})
+	for _, c := range []prometheus.Collector{requests, seconds, refusals, mints, introspections, forwards, unrecorded} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the metrics of the api: %w", err)
 		}
 	}
-	m := &metrics{byRoute: map[string]*routeMetrics{}, refusals: map[identity.Code]prometheus.Counter{}}
+	m := &metrics{byRoute: map[string]*routeMetrics{}, refusals: map[identity.Code]prometheus.Counter{}, unrecorded: unrecorded}
 	patterns := []string{routeOptions.pattern(), routeNotFound.pattern(), routeMethodNotAllowed.pattern(), routeUnparsed.pattern()}
 	for i := range routes {
 		patterns = append(patterns, routes[i].pattern())

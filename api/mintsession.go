@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/identity"
 )
 
@@ -103,6 +104,7 @@ func (s *sessionRequest) validate() error {
 
 // createSession is POST /api/v1/sessions. Only where it has to make a delegation does it write anything.
 func (a *API) createSession(c *call) error {
+	c.account.kind = audit.KindMint
 	if err := a.authenticateRunner(c); err != nil {
 		return err
 	}
@@ -113,6 +115,7 @@ func (a *API) createSession(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.account.agent, c.account.user, c.account.scope = s.agent, s.principal, s.scopes
 	if err := c.mayRun(s.agent); err != nil {
 		return err
 	}
@@ -293,7 +296,8 @@ func (a *API) lend(c *call, request *wire.DelegationRequest) (id string, refused
 	sub.api, sub.ctx, sub.route, sub.id = a, &inner, &lendRoute, c.id
 	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
 	sub.caller, sub.identify, sub.source = c.caller, c.identify, c.source
-	if err := a.write(sub, (*API).createDelegation); err != nil {
+	err = a.write(sub, (*API).createDelegation)
+	if err = a.account(sub, err); err != nil {
 		return "", nil, err
 	}
 	answer := &inner.Response

@@ -19,6 +19,7 @@ var (
 	formMaxDuration   = []byte("max_duration_seconds")
 	formClientID      = []byte("client_id")
 	formClientSecret  = []byte("client_secret")
+	formTool          = []byte("tool")
 	formToken         = []byte("token")
 	formAssertion     = []byte("client_assertion")
 	formAssertionType = []byte("client_assertion_type")

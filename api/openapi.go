@@ -209,6 +209,8 @@ func (s *schemas) of(t reflect.Type) object {
 		return object{"type": "array", "items": object{"type": "string", "maxLength": identity.MaxScopeLength}, "maxItems": identity.MaxScopes}
 	case rawType:
 		return object{"type": "object"}
+	case reflect.TypeFor[[]byte]():
+		return object{"type": "string", "contentEncoding": "base64"}
 	case reflect.TypeFor[identity.Instant]():
 		return object{"type": "string", "format": "date-time"}
 	}

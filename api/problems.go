@@ -43,6 +43,7 @@ var verdicts = map[identity.Code]verdict{
 	identity.CodeOverloaded:          {503, "The cluster is overloaded", "temporarily_unavailable"},
 	identity.CodeDraining:            {503, "This node is draining", "temporarily_unavailable"},
 	identity.CodeMintingClosed:       {503, "The cluster mints no tokens for now", "temporarily_unavailable"},
+	identity.CodeAuditUnavailable:    {503, "The audit log can't be written", "temporarily_unavailable"},
 	identity.CodeDiskFull:            {503, "The disk reserve is reached", "temporarily_unavailable"},
 	identity.CodeInternal:            {500, "Internal error", "server_error"},
 

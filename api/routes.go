@@ -137,7 +137,7 @@ func Routes() []Route {
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
 		sessionRoutes(), revocationRoutes(), streamRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
-		policyRoutes(), decisionRoutes(),
+		policyRoutes(), decisionRoutes(), auditRoutes(),
 	} {
 		table = append(table, part...)
 	}
@@ -151,7 +151,7 @@ func oauthRoutes() []Route {
 			Summary: "Mint a token (RFC 6749: client_credentials)", handler: (*API).token,
 		},
 		{
-			Method: "POST", Path: "/oauth2/introspect", Name: "introspect", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Response: wire.Introspection{}, Status: 200,
+			Method: "POST", Path: "/oauth2/introspect", Name: "introspect", Kind: KindOAuth, Media: mediaForm, Request: wire.IntrospectionForm{}, Response: wire.Introspection{}, Status: 200,
 			Summary: "Ask whether a token is good for the calling application (RFC 7662)", handler: (*API).introspect,
 		},
 		{

@@ -48,7 +48,7 @@ func (a *API) guarded(c *call) {
 			a.fail(c, identity.Errorf(identity.CodeInternal, "handler panicked"))
 		}
 	}()
-	if err := a.vouch(c, a.run(c)); err != nil {
+	if err := a.account(c, a.vouch(c, a.run(c))); err != nil {
 		a.fail(c, err)
 	}
 }
@@ -99,6 +99,11 @@ func (a *API) run(c *call) error {
 			return err
 		}
 		if _, err := a.reach(c); err != nil {
+			return err
+		}
+	}
+	if c.route.Kind == KindWrite || c.route.Kind == KindLead {
+		if err := a.mayChange(c); err != nil {
 			return err
 		}
 	}

@@ -57,6 +57,9 @@ func sessionFilters() []Param {
 
 // mint appends the token that the call's grant is for.
 func (a *API) mint(c *call, b []byte) (_ []byte, err error) {
+	if err := a.enroll(c); err != nil {
+		return nil, err
+	}
 	b, c.signedBy, err = a.Minter.MintSigned(b, &c.grant)
 	return b, err
 }

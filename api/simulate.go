@@ -93,12 +93,12 @@ func (a *API) readSimulation(c *call, s *simulation) error {
 		c.now = s.Time
 	}
 	var err error
-	s.policies, err = a.draft(c, s.Policies)
+	s.policies, err = a.drafted(c, s.Policies)
 	return err
 }
 
-// draft is the policies of the call's state with drafts in their places.
-func (a *API) draft(c *call, drafts []wire.PolicyRequest) (*policy.Set, error) {
+// drafted is the policies of the call's state with drafts in their places.
+func (a *API) drafted(c *call, drafts []wire.PolicyRequest) (*policy.Set, error) {
 	if len(drafts) == 0 {
 		return a.policiesOf(c), nil
 	}
@@ -141,7 +141,7 @@ func (a *API) simulateSession(c *call, s *simulation) (*policy.Explanation, erro
 	c.request.Agent, _ = c.view.Agent(s.AgentID)
 	switch {
 	case s.ParentToken != "":
-		claims, err := a.judge([]byte(s.ParentToken))
+		claims, err := a.judged(c, []byte(s.ParentToken))
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ func (a *API) writeStop(c *call, s *stop, handler func(*API, *call) error) error
 	if c.origin != nil { // the node that was asked has denied it
 		return a.lead(c, handler)
 	}
+	c.account.handles = s.handles
 	var said Denied
 	if len(s.handles) > 0 {
 		said = a.Denials.Deny(s.handles)

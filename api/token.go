@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 )
@@ -22,6 +23,7 @@ func (a *API) token(c *call) error {
 	if err := c.readForm(); err != nil {
 		return err
 	}
+	c.account.kind = audit.KindMint
 	if err := a.enter(c, (*call).identifyAgent); err != nil {
 		return err
 	}
@@ -30,7 +32,7 @@ func (a *API) token(c *call) error {
 	switch grant := form.PeekBytes(formGrantType); string(grant) {
 	case grantClientCredentials:
 	case grantExchange:
-		exchanges = true
+		exchanges, c.account.kind = true, audit.KindExchange
 	case "":
 		return identity.Errorf(identity.CodeInvalid, "the parameter grant_type is missing").
 			WithHint("send grant_type=%s or %s", grantClientCredentials, grantExchange)
@@ -129,7 +131,11 @@ type viewApplications struct{ *fsm.View }
 
 // answerMint sends what is in the call's buffer, if this node may still speak.
 func (a *API) answerMint(c *call, status int) error {
+	if err := a.recorded(c); err != nil {
+		return err
+	}
 	if err := a.fresh(c); err != nil {
+		c.account.closed = false
 		return err
 	}
 	run := mintAutonomous

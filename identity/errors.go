@@ -36,6 +36,7 @@ const (
 	CodeDraining            Code = "draining"             // this node mints nothing any more; others do
 	CodeMintingClosed       Code = "minting-closed"       // after a restore or recovery, until an operator opens it
 	CodeDiskFull            Code = "disk-full"            // the disk reserve is reached; only what stops something is written
+	CodeAuditUnavailable    Code = "audit-unavailable"    // the record of a decision can't be written, so there is none
 
 	CodeScopeNotAllowed        Code = "scope-not-allowed"
 	CodeAgentSuspended         Code = "agent-suspended"

@@ -45,6 +45,7 @@ type Config struct {
 
 	Outbound OutboundConfig `yaml:"outbound"`
 	Sessions SessionsConfig `yaml:"sessions"`
+	Audit    AuditConfig    `yaml:"audit"`
 }
 
 // OutboundConfig says which addresses this node may speak to of those that are typed into it: where clients and issuers
@@ -127,7 +128,7 @@ func DefaultConfig() Config {
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "text"},
 		Disk:    DiskConfig{ReserveMiB: defaultDiskReserveMiB},
 
-		Sessions: SessionsConfig{IndexMiB: defaultSessionsMiB},
+		Sessions: SessionsConfig{IndexMiB: defaultSessionsMiB}, Audit: defaultAudit(),
 	}
 }
 
@@ -225,6 +226,7 @@ func (c *Config) Validate() error {
 	if c.Sessions.IndexMiB < minSessionsMiB || c.Sessions.IndexMiB > maxSessionsMiB {
 		bad("sessions.index_mib", "is %d; it must be between %d and %d", c.Sessions.IndexMiB, minSessionsMiB, maxSessionsMiB)
 	}
+	c.Audit.validate(bad)
 	return errors.Join(wrong...)
 }
 

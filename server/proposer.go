@@ -30,6 +30,9 @@ const (
 	methodMayLead    = "may-lead"    // whether a voter would take leadership
 	methodSessions   = "sessions"    // what a node remembers of the sessions that it has started
 	methodPolicyHits = "policy-hits" // what policies have denied at a node
+	methodAudit      = "audit"       // what a node has recorded
+
+	methodAuditCheckpoint = "audit-checkpoint" // a node's signature over its audit log
 )
 
 // proposer speaks the domain to the cluster, which only knows bytes and indexes.

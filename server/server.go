@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/deputy-id/deputy/api"
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/cluster"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
@@ -79,6 +80,7 @@ type Server struct {
 	pending  *pendingStops
 	disk     *diskReserve
 	sessions *startedSessions
+	audit    *auditTrail
 	api      *api.API
 
 	outbound   *outbound.Client
@@ -248,12 +250,17 @@ func (s *Server) wire(o Options) (err error) {
 	if err := s.openOutbound(); err != nil {
 		return err
 	}
+	if err := s.openAudit(); err != nil {
+		return err
+	}
 	s.api, err = api.New(api.Options{
 		NodeID: s.config.NodeID, Proposer: s.proposer, FSM: s.fsm, Policy: policy.NewEngine(),
 		Minter: s.minter, Verifier: verifier, Revocations: s.revoked, Journal: s.journal, Keys: s.keys.Keyring,
 		Freshness: freshness{s}, Cluster: clusterAdmin{s}, Denials: stops{s.denials, s.pending}, RemoteKeys: s.remoteKeys, Sessions: s.sessions, Clock: s.clock,
 		PolicyHits: policyHits{s},
-		Logger:     s.logger, Registerer: s.registry, Version: s.version,
+		Audit:      s.audit, Trail: s.audit, Introspections: api.Introspections(s.config.Audit.Introspections),
+		UnrecordedAnswers: s.config.Audit.Full == string(audit.FullDropAndCount),
+		Logger:            s.logger, Registerer: s.registry, Version: s.version,
 		TrustedProxies: s.config.Public.TrustedProxies,
 		Limits: api.Limits{
 			RequestsPerSecond: s.config.Limits.RequestsPerSecond, ConnectionsPerAddress: s.config.Limits.ConnectionsPerAddress,
@@ -284,6 +291,8 @@ func (s *Server) handlers() {
 	s.node.Handle(methodMayLead, s.serveMayLead)
 	s.node.Handle(methodSessions, s.serveSessions)
 	s.node.Handle(methodPolicyHits, s.serveHits)
+	s.node.Handle(methodAudit, s.serveAudit)
+	s.node.Handle(methodAuditCheckpoint, s.serveAuditCheckpoint)
 	s.node.Handle(methodForward, func(ctx context.Context, _ cluster.Member, request []byte) ([]byte, error) {
 		return s.api.ServeForwarded(ctx, request)
 	})
@@ -321,6 +330,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.disk.run(s.background) })
 	s.running.Go(func() error { return s.remoteKeys.Run(s.background) })
 	s.running.Go(func() error { return s.sessions.run(s.background) })
+	s.running.Go(func() error { return s.audit.run(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
 	if err := s.settle(ctx); err != nil {
 		return err

@@ -26,6 +26,10 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err := s.httpServer.ShutdownWithContext(ctx); err != nil {
 		failures = append(failures, fmt.Errorf("finishing requests: %w", err))
 	}
+	// While the others can still be told where it ended. Nobody is answered any more.
+	if err := s.audit.end(); err != nil {
+		failures = append(failures, fmt.Errorf("closing the audit log: %w", err))
+	}
 	s.cancel(errors.New("the server is stopping"))
 	if err := s.node.Stop(ctx); err != nil {
 		failures = append(failures, fmt.Errorf("leaving the cluster port: %w", err))

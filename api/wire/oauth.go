@@ -44,7 +44,13 @@ type Token struct {
 	IssuedTokenType string `json:"issued_token_type,omitempty" doc:"of an exchange: urn:ietf:params:oauth:token-type:access_token"`
 }
 
-// TokenForm is the form of POST /oauth2/introspect and POST /oauth2/revoke.
+// IntrospectionForm is the form of POST /oauth2/introspect.
+type IntrospectionForm struct {
+	TokenForm
+	Tool string `json:"tool,omitempty" doc:"the tool that the token was shown for; it is kept in the audit trail"`
+}
+
+// TokenForm is the form of POST /oauth2/revoke, and a part of that of POST /oauth2/introspect.
 type TokenForm struct {
 	Token         string `json:"token"`
 	TokenTypeHint string `json:"token_type_hint,omitempty"`
@@ -82,6 +88,7 @@ const MaxIntrospectionBatch = 100
 // IntrospectionBatch is the body of POST /oauth2/introspect/batch.
 type IntrospectionBatch struct {
 	Tokens []string `json:"tokens" doc:"1 to 100"`
+	Tool   string   `json:"tool,omitempty" doc:"the tool that the tokens were shown for; it is kept in the audit trail"`
 }
 
 // IntrospectionResults are the answers, in the order of the tokens.

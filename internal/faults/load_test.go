@@ -152,7 +152,7 @@ func mayPass(err error) bool {
 	}
 	switch identity.CodeOf(err) {
 	case identity.CodeNotFresh, identity.CodeNoLeader, identity.CodeOutcomeUnknown, identity.CodeOverloaded, identity.CodeStaleIndex,
-		identity.CodeDiskFull:
+		identity.CodeDiskFull, identity.CodeAuditUnavailable:
 		return true
 	}
 	return false
