@@ -100,6 +100,8 @@ type API struct {
 	backups    waiters
 	restores   waiters
 	asking     waiters // questions to all nodes about sessions
+	polling    waiters // requests that wait for a human
+	paces      paces
 	standings  standings
 	streams    *streams
 	settings   sync.Mutex // held while they are changed here
