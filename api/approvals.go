@@ -105,6 +105,11 @@ func (a *API) requireApproval(c *call, wanted *identity.Approval) (*identity.App
 			return known, nil
 		}
 	}
+	return a.askLeader(c, wanted)
+}
+
+// askLeader asks at the leader, which knows best what was asked already.
+func (a *API) askLeader(c *call, wanted *identity.Approval) (*identity.Approval, error) {
 	if !utf8.ValidString(wanted.Reason) {
 		return nil, identity.Errorf(identity.CodeInvalid, "the reason is not UTF-8, and a person is to read it")
 	}
@@ -144,13 +149,31 @@ func (a *API) consume(c *call, usedFor string) error {
 	var used wire.Approval
 	err := a.within(c, &consumeRoute, approvalsPath+"/"+approval.ID+"/consume", wire.ApprovalUse{Binding: approval.Binding, UsedFor: usedFor}, &used)
 	if err != nil {
-		if identity.CodeOf(err) == identity.CodeOutcomeUnknown {
+		switch identity.CodeOf(err) {
+		case identity.CodeOutcomeUnknown:
 			return c.spent(err)
+		case identity.CodeConflict:
+			return a.tooLate(c, err)
 		}
 		return asError(err).WithApproval(approval.ID)
 	}
 	c.used = true
 	return nil
+}
+
+// tooLate is the refusal where another has used the approval up, or it has ended, before this node knew: as if the node
+// had known.
+func (a *API) tooLate(c *call, refusal error) error {
+	why, approval := asError(refusal), c.granted
+	if c.redeems {
+		return badGrant(why.Message)
+	}
+	answer, err := a.askLeader(c, wantedFor(&c.request, approval.Binding, approval.Policy))
+	if err != nil {
+		return err
+	}
+	refused := identity.Errorf(identity.CodeApprovalRequired, "this has to be approved, and %s", why.Message).WithPolicy(approval.Policy)
+	return c.unapproved(refused, answer, approval.Binding)
 }
 
 // spent adds to a failure that it has cost an approval, or may have.

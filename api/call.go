@@ -42,6 +42,7 @@ type call struct {
 	approvalID string             // that the request names
 	granted    *identity.Approval // the yes that the mint uses up
 	used       bool               // and has used up
+	redeems    bool               // the request is a poll for that yes, and says nothing else of what is wanted
 
 	// Of a write.
 	command commandPlan

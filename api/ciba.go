@@ -152,7 +152,7 @@ func (a *API) redeem(c *call) error {
 			return err
 		}
 	}
-	c.granted = approval
+	c.granted, c.redeems = approval, true
 	return nil
 }
 
