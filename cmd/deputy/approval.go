@@ -34,7 +34,9 @@ func (a *app) approvalList() *cobra.Command {
 		Args: exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
 			f.Status = identity.ApprovalStatus(status)
-			p, err := read(ctx, &l, func(ctx context.Context, l client.List) (*client.Page[wire.Approval], error) { return c.Approvals(ctx, f, l) })
+			p, err := read(ctx, &l, func(ctx context.Context, l client.List) (*client.Page[wire.Approval], error) {
+				return c.Approvals(ctx, f, l)
+			})
 			if err != nil {
 				return err
 			}
