@@ -111,6 +111,8 @@ type API struct {
 	asking     waiters // questions to all nodes about sessions
 	trails     waiters // those about the audit trail
 	strangers  *strangers
+	polling    waiters // requests that wait for a human
+	paces      paces
 	standings  standings
 	streams    *streams
 	settings   sync.Mutex // held while they are changed here

@@ -31,6 +31,15 @@ func (c *call) identifyByAssertion(kinds clientKind) error {
 	if id := form.PeekBytes(formClientID); len(id) > 0 && textOf(id) != client {
 		return identity.Errorf(identity.CodeInvalid, "client_id differs from the sub of the client assertion")
 	}
+	return c.proveByAssertion(assertion, kinds)
+}
+
+// proveByAssertion finds the agent or application that one of whose keys signed the assertion.
+func (c *call) proveByAssertion(assertion []byte, kinds clientKind) error {
+	client, err := proofs.AssertionClient(assertion)
+	if err != nil {
+		return badAssertion(err)
+	}
 	c.consulted = true
 	refusal := unknownClient("the client is unknown, or has no public key registered")
 	for _, candidate := range c.candidates(client, kinds) {
@@ -43,6 +52,9 @@ func (c *call) identifyByAssertion(kinds clientKind) error {
 		}
 		err = c.api.verify(&keys, func(sets []*proofs.Keys) (err error) {
 			rules := proofs.AssertionRules{ClientID: client, Audiences: c.api.acceptedAudiences(c), NotBefore: c.api.started}
+			if c.origin != nil {
+				rules.NotBefore = 0 // the node that was asked has seen to it that it is used once
+			}
 			c.assertion, err = rules.Verify(assertion, c.now, sets...)
 			return err
 		})
@@ -103,7 +115,7 @@ func badAssertion(err error) error {
 
 // useUp has an assertion that the caller proved itself with be good never again at this node.
 func (a *API) useUp(c *call) error {
-	if c.assertion == nil {
+	if c.assertion == nil || c.origin != nil { // the node that was asked has used it up, and repeats itself to each leader
 		return nil
 	}
 	used := c.assertion
@@ -159,7 +171,11 @@ func (a *API) acceptedAudiences(c *call) []string {
 	if c.route.Path == tokenPath {
 		return known.audiences
 	}
-	return append(known.audiences[:len(known.audiences):len(known.audiences)], at(known.bases, c.route.Path)...)
+	audiences := append(known.audiences[:len(known.audiences):len(known.audiences)], at(known.bases, c.route.Path)...)
+	if c.route.Clients { // it may have been made for the endpoint that asks here in its client's name
+		audiences = append(audiences, at(known.bases, backchannelPath)...)
+	}
+	return audiences
 }
 
 // at spells a path under each base.

@@ -53,8 +53,21 @@ func (a *API) authorize(c *call) error {
 	if c.asApplication() {
 		return a.enter(c, (*call).identifyValidator)
 	}
-	if err := a.enter(c, (*call).identifyToken); err != nil {
+	identify := (*call).identifyToken
+	if c.route.Clients {
+		identify = (*call).identifyAsker
+	}
+	if err := a.enter(c, identify); err != nil {
 		return err
+	}
+	return c.mayCall()
+}
+
+// mayCall wants of the holder of an API token one of the route's roles. Of what agents and applications may do, where
+// they may call it at all, the handler knows.
+func (c *call) mayCall() error {
+	if c.caller.token == nil && c.route.Clients {
+		return nil
 	}
 	return requireRole(c.caller.token, c.route.Roles)
 }

@@ -38,6 +38,12 @@ type call struct {
 	consulted bool              // a credential was looked up: refusals from here on may rest on the state
 	settled   bool              // the log or the leader decided: no lease of this node's is needed
 
+	// Of a mint that a human had to approve.
+	approvalID string             // that the request names
+	granted    *identity.Approval // the yes that the mint uses up
+	used       bool               // and has used up
+	redeems    bool               // the request is a poll for that yes, and says nothing else of what is wanted
+
 	// Of a write.
 	command commandPlan
 	seed    *seedReader // ids and secrets that the write makes

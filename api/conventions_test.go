@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,13 +121,18 @@ func TestEveryRouteRefusesAnotherRoleAndNamesItsOwn(t *testing.T) {
 	g := newGroup(t, 1)
 	n := g.nodes[0]
 	g.addToken(t, "dpt_approver", identity.APIToken{Name: "a", Roles: []identity.Role{identity.RoleApprover}})
+	g.addToken(t, "dpt_provisioner", identity.APIToken{Name: "p", Roles: []identity.Role{identity.RoleProvisioner}})
 	for i := range n.api.routes {
 		route := &n.api.routes[i]
 		if len(route.Roles) == 0 {
 			continue
 		}
+		other := "dpt_approver"
+		if slices.Contains(route.Roles, identity.RoleApprover) {
+			other = "dpt_provisioner"
+		}
 		path := strings.NewReplacer("{id}", "x", "{credential}", "y").Replace(route.Path)
-		p := n.send(route.Method, path, nil, token("dpt_approver")).refused(identity.CodeForbidden)
+		p := n.send(route.Method, path, nil, token(other)).refused(identity.CodeForbidden)
 		require.Contains(t, p.Detail, string(route.Roles[0]))
 	}
 }

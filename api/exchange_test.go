@@ -263,7 +263,7 @@ func TestIntrospectionOfManyTokensAtOnce(t *testing.T) {
 func TestMetadataListsWhatWorks(t *testing.T) {
 	n := newGroup(t, 1).nodes[0]
 	m := ok[wire.Metadata](n.send("GET", "/.well-known/oauth-authorization-server", nil), 200)
-	require.Equal(t, []string{grantClientCredentials, grantExchange}, m.GrantTypesSupported)
+	require.Equal(t, []string{grantClientCredentials, grantExchange, grantCIBA}, m.GrantTypesSupported)
 	require.Equal(t, []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}, m.TokenEndpointAuthMethods)
 	require.Equal(t, []string{"EdDSA", "ES256", "RS256"}, m.TokenEndpointAuthAlgorithms)
 	require.Equal(t, []string{"EdDSA", "ES256", "RS256"}, m.DPoPAlgorithms)

@@ -109,7 +109,7 @@ func (a *API) writeHere(c *call, handler func(*API, *call) error) error {
 		if err := c.identifyAgain(); err != nil {
 			return err
 		}
-		if err := requireRole(c.caller.token, c.route.Roles); err != nil {
+		if err := c.mayCall(); err != nil {
 			return err
 		}
 	}

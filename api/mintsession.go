@@ -19,6 +19,7 @@ type sessionRequest struct {
 	scopes                   identity.Scopes
 	audience                 []string
 	seconds                  int64
+	approval                 string
 }
 
 func readSessionRequest(data []byte) (sessionRequest, error) {
@@ -67,8 +68,11 @@ func readSessionRequest(data []byte) (sessionRequest, error) {
 		case "audience":
 			bit = 32
 			s.audience, err = r.strings(identity.MaxApplications)
+		case "approval_id":
+			bit = 64
+			err = text(&s.approval)
 		default:
-			return r.fail("is unknown; the fields here are agent_id, principal_user_id, requested_scopes, trigger_reason, max_duration_seconds, audience")
+			return r.fail("is unknown; the fields here are agent_id, principal_user_id, requested_scopes, trigger_reason, max_duration_seconds, audience, approval_id")
 		}
 		if err == nil && seen&bit != 0 {
 			return r.fail("is there twice")
@@ -131,6 +135,7 @@ func (a *API) createSession(c *call) error {
 	c.request.Agent, c.request.Credential = c.lent.Agent, c.caller.credential
 	c.request.Requested, c.request.Audience = s.scopes, s.audience
 	c.request.TriggerReason, c.request.MaxSeconds = s.reason, s.seconds
+	c.approvalID = s.approval
 	if err := a.confirm(c); err != nil {
 		return err
 	}

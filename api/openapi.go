@@ -168,6 +168,10 @@ func security(r *Route) []object {
 	switch r.Kind {
 	case KindPublic:
 		return []object{}
+	case KindRead, KindWrite:
+		if r.Clients {
+			return []object{{"token": []string{}}, {"bearer": []string{}}, {"client": []string{}}}
+		}
 	case KindOAuth:
 		return []object{{"client": []string{}}, {}} // {}: client_secret_post
 	case KindMint:

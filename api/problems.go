@@ -61,6 +61,7 @@ var verdicts = map[identity.Code]verdict{
 	identity.CodeChainCycle:             {403, "The chain of agents has a cycle", "invalid_grant"},
 	identity.CodePolicyDenied:           {403, "A policy forbids this", "access_denied"},
 	identity.CodeApprovalRequired:       {403, "A human has to approve this", "access_denied"},
+	identity.CodeApprovalDenied:         {403, "A human has denied this", "access_denied"},
 	identity.CodeRevoked:                {403, "It was revoked", "invalid_grant"},
 
 	identity.CodeProofInvalid:    {400, "The DPoP proof is not good", "invalid_dpop_proof"},
@@ -117,7 +118,7 @@ func (a *API) fail(c *call, err error) {
 	problem := wire.Problem{
 		Type: wire.ProblemType + string(e.Code), Title: v.title, Status: v.status,
 		Detail: e.Message, Instance: string(c.id), Hint: e.Hint, Errors: e.Fields,
-		PolicyID: e.Policy,
+		PolicyID: e.Policy, ApprovalID: e.Approval,
 	}
 	response.Header.SetContentType(wire.ContentTypeProblem)
 	response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
@@ -136,6 +137,9 @@ func (a *API) failOAuth(c *call, err error, e *identity.Error, v verdict) {
 		status = fasthttp.StatusBadRequest
 	}
 	description := e.Error()
+	if e.Approval != "" && !strings.Contains(description+e.Hint, e.Approval) {
+		description += " (" + e.Approval + ")"
+	}
 	if e.Hint != "" {
 		description += "; " + e.Hint
 	}
@@ -143,7 +147,7 @@ func (a *API) failOAuth(c *call, err error, e *identity.Error, v verdict) {
 	response.SetStatusCode(status)
 	response.Header.SetContentType(contentTypeJSON)
 	response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	response.SetBodyRaw(encodeJSON(wire.OAuthError{Error: name, Description: oauthText(description)}))
+	response.SetBodyRaw(encodeJSON(wire.OAuthError{Error: name, Description: oauthText(description), ApprovalID: e.Approval}))
 }
 
 // oauthText holds a description to the characters of RFC 6749 section 5.2: visible ASCII and space, without

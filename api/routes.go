@@ -50,6 +50,8 @@ type Route struct {
 	Produces string
 	// User says that the caller is a user, known by an ID token, and not the holder of an API token.
 	User bool
+	// Clients says that agents and applications may call it as well, with their own credentials.
+	Clients bool
 	// Once says that a write is not repeated where its outcome is unknown.
 	Once bool
 	// Kept says that where no majority can be had, the answer may be 202: the stop is kept.
@@ -137,7 +139,7 @@ func Routes() []Route {
 	for _, part := range [][]Route{
 		oauthRoutes(), agentRoutes(), principalRoutes(), applicationRoutes(), delegationRoutes(),
 		sessionRoutes(), revocationRoutes(), streamRoutes(), clusterRoutes(), issuerRoutes(), userRoutes(),
-		policyRoutes(), decisionRoutes(), auditRoutes(),
+		policyRoutes(), decisionRoutes(), auditRoutes(), approvalRoutes(),
 	} {
 		table = append(table, part...)
 	}
@@ -148,7 +150,7 @@ func oauthRoutes() []Route {
 	return []Route{
 		{
 			Method: "POST", Path: "/oauth2/token", Name: "token", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenRequest{}, Response: wire.Token{}, Status: 200,
-			Summary: "Mint a token (RFC 6749: client_credentials)", handler: (*API).token,
+			Summary: "Mint a token (RFC 6749: client_credentials; RFC 8693: token exchange; OpenID Connect CIBA)", handler: (*API).token,
 		},
 		{
 			Method: "POST", Path: "/oauth2/introspect", Name: "introspect", Kind: KindOAuth, Media: mediaForm, Request: wire.IntrospectionForm{}, Response: wire.Introspection{}, Status: 200,
@@ -161,6 +163,10 @@ func oauthRoutes() []Route {
 		{
 			Method: "POST", Path: "/oauth2/revoke", Name: "revokeToken", Kind: KindOAuth, Media: mediaForm, Request: wire.TokenForm{}, Status: 200,
 			Summary: "Revoke a token's session (RFC 7009)", handler: (*API).revokeToken,
+		},
+		{
+			Method: "POST", Path: backchannelPath, Name: "backchannelAuthentication", Kind: KindOAuth, Media: mediaForm, Request: wire.BackchannelRequest{}, Response: wire.Backchannel{}, Status: 200,
+			Summary: "Ask a human to approve a session, and poll for the answer at the token endpoint (OpenID Connect CIBA)", handler: (*API).backchannel,
 		},
 		{
 			Method: "GET", Path: "/.well-known/jwks.json", Name: "jwks", Kind: KindPublic, Response: wire.JWKS{}, Status: 200, Unchanged: true,

@@ -55,13 +55,19 @@ func sessionFilters() []Param {
 	}, paging...)
 }
 
-// mint appends the token that the call's grant is for.
+// mint appends the token that the call's grant is for. Where a human had to approve it, that is used up first: of two
+// mints that rest on the same yes, the log lets one go on.
 func (a *API) mint(c *call, b []byte) (_ []byte, err error) {
+	if c.granted != nil {
+		if err := a.consume(c, c.grant.Session().ID); err != nil {
+			return b, err
+		}
+	}
 	if err := a.enroll(c); err != nil {
-		return nil, err
+		return nil, c.spent(err)
 	}
 	b, c.signedBy, err = a.Minter.MintSigned(b, &c.grant)
-	return b, err
+	return b, c.spent(err)
 }
 
 func (a *API) listSessions(c *call) error {

@@ -8,9 +8,14 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-// sessionStart is when a session's id says that it began: the first 48 bits of a UUIDv7 are milliseconds.
+// sessionStart is when a session's id says that it began.
 func sessionStart(id string) (identity.Instant, error) {
-	uuid, err := identity.ParseID(identity.PrefixSession, id)
+	return idTime(identity.PrefixSession, id)
+}
+
+// idTime is when an id says that it was made: the first 48 bits of a UUIDv7 are milliseconds.
+func idTime(prefix, id string) (identity.Instant, error) {
+	uuid, err := identity.ParseID(prefix, id)
 	if err != nil {
 		return 0, err
 	}

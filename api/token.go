@@ -33,9 +33,11 @@ func (a *API) token(c *call) error {
 	case grantClientCredentials:
 	case grantExchange:
 		exchanges, c.account.kind = true, audit.KindExchange
+	case grantCIBA:
+		return a.tokenForApproval(c)
 	case "":
 		return identity.Errorf(identity.CodeInvalid, "the parameter grant_type is missing").
-			WithHint("send grant_type=%s or %s", grantClientCredentials, grantExchange)
+			WithHint("send grant_type=%s, %s or %s", grantClientCredentials, grantExchange, grantCIBA)
 	default:
 		return &oauthRefusal{identity.Errorf(identity.CodeInvalid, "the grant type %.64q is not supported", grant).
 			WithHint("the metadata lists those that are"), "unsupported_grant_type"}
@@ -57,6 +59,7 @@ func (a *API) token(c *call) error {
 	if len(c.request.TriggerReason) > identity.MaxReasonLength {
 		return invalidParameter("trigger_reason", "has %d bytes; at most %d are allowed", len(c.request.TriggerReason), identity.MaxReasonLength)
 	}
+	c.approvalID = c.formText(formApprovalID)
 	if err := a.confirm(c); err != nil {
 		return err
 	}
@@ -65,11 +68,27 @@ func (a *API) token(c *call) error {
 			return err
 		}
 	}
+	return a.answerToken(c, exchanges)
+}
+
+// tokenForApproval mints what a human has approved.
+func (a *API) tokenForApproval(c *call) error {
+	if err := a.redeem(c); err != nil {
+		return err
+	}
+	if err := a.confirm(c); err != nil {
+		return err
+	}
+	return a.answerToken(c, false)
+}
+
+// answerToken decides, mints and answers.
+func (a *API) answerToken(c *call, exchanges bool) error {
 	if err := a.decide(c); err != nil {
 		return err
 	}
-	b := append(c.buf[:0], `{"access_token":"`...)
-	if b, err = a.mint(c, b); err != nil {
+	b, err := a.mint(c, append(c.buf[:0], `{"access_token":"`...))
+	if err != nil {
 		return err
 	}
 	session := c.grant.Session()
@@ -101,8 +120,17 @@ func (c *call) formSeconds(name []byte) (int64, error) {
 	return n, nil
 }
 
-// decide asks policy for the session that the call's request describes, where one may be minted at all.
+// decide asks policy for the session that the call's request describes, and a human where policy wants one.
 func (a *API) decide(c *call) error {
+	err := a.decideAlone(c)
+	if err == nil || identity.CodeOf(err) != identity.CodeApprovalRequired {
+		return err
+	}
+	return a.decideApproved(c, err)
+}
+
+// decideAlone asks policy, where anything may be minted at all.
+func (a *API) decideAlone(c *call) error {
 	if err := a.mayMint(c.view); err != nil {
 		return err
 	}
@@ -122,7 +150,7 @@ func (a *API) prepare(c *call) error {
 	c.request.Now, c.request.SessionID = c.now, identity.NewID(identity.PrefixSession, c.now, c.entropy)
 	c.request.Applications, c.request.Issuer = viewApplications{c.view}, settings.Issuer
 	c.request.OfflineTTLSeconds, c.request.SourceIP = settings.OfflineTTLSeconds, c.source
-	c.request.Policies = a.policiesOf(c)
+	c.request.Policies, c.request.Approval = a.policiesOf(c), c.granted
 	return nil
 }
 
@@ -132,11 +160,11 @@ type viewApplications struct{ *fsm.View }
 // answerMint sends what is in the call's buffer, if this node may still speak.
 func (a *API) answerMint(c *call, status int) error {
 	if err := a.recorded(c); err != nil {
-		return err
+		return c.spent(err)
 	}
 	if err := a.fresh(c); err != nil {
 		c.account.closed = false
-		return err
+		return c.spent(err)
 	}
 	run := mintAutonomous
 	if c.request.Principal != nil {

@@ -58,7 +58,7 @@ func (a *API) metadata(c *call) error {
 		IntrospectionEndpoint:            issuer + "/oauth2/introspect",
 		RevocationEndpoint:               issuer + "/oauth2/revoke",
 		ResponseTypesSupported:           []string{},
-		GrantTypesSupported:              []string{grantClientCredentials, grantExchange},
+		GrantTypesSupported:              []string{grantClientCredentials, grantExchange, grantCIBA},
 		TokenEndpointAuthMethods:         methods,
 		IntrospectionEndpointAuthMethods: methods,
 		RevocationEndpointAuthMethods:    methods,
@@ -66,7 +66,10 @@ func (a *API) metadata(c *call) error {
 		TokenEndpointAuthAlgorithms:         algorithms,
 		IntrospectionEndpointAuthAlgorithms: algorithms,
 		RevocationEndpointAuthAlgorithms:    algorithms,
-		DPoPAlgorithms:                      algorithms,
+		BackchannelEndpoint:                 issuer + backchannelPath,
+		BackchannelModes:                    []string{"poll"},
+
+		DPoPAlgorithms: algorithms,
 	}))
 	return nil
 }

@@ -22,6 +22,7 @@ type Error struct {
 	Hint       string
 	Fields     []identity.FieldError
 	Policy     string        // the policy that refused, or agrees with the refusal
+	Approval   string        // what a human is asked to approve, or has denied
 	RequestID  string        // what to look for in the node's log
 	RetryAfter time.Duration // 0: the node did not say
 	Address    string        // the node that answered
@@ -53,7 +54,7 @@ func (e *Error) Unwrap() error {
 	if e.Code == "" {
 		return nil
 	}
-	return &identity.Error{Code: e.Code, Message: e.Detail, Hint: e.Hint, Fields: e.Fields, Policy: e.Policy}
+	return &identity.Error{Code: e.Code, Message: e.Detail, Hint: e.Hint, Fields: e.Fields, Policy: e.Policy, Approval: e.Approval}
 }
 
 // UnreachableError says that no node answered at all.
@@ -104,17 +105,15 @@ func refusal(address string, response *http.Response, body []byte) *Error {
 		RetryAfter: retryAfter(response.Header.Get("Retry-After")),
 		Address:    address,
 	}
-	var answer struct {
-		wire.Problem
-		wire.OAuthError
-	}
-	if json.Unmarshal(body, &answer) != nil {
+	var problem wire.Problem
+	var oauth wire.OAuthError
+	if json.Unmarshal(body, &problem) != nil || json.Unmarshal(body, &oauth) != nil {
 		return e
 	}
-	e.Code = answer.Code()
-	e.Detail, e.Hint, e.Fields, e.Policy = answer.Detail, answer.Hint, answer.Errors, answer.PolicyID
-	if answer.Error != "" {
-		e.OAuth, e.Detail = answer.Error, answer.Description
+	e.Code = problem.Code()
+	e.Detail, e.Hint, e.Fields, e.Policy, e.Approval = problem.Detail, problem.Hint, problem.Errors, problem.PolicyID, problem.ApprovalID
+	if oauth.Error != "" {
+		e.OAuth, e.Detail = oauth.Error, oauth.Description
 	}
 	return e
 }

@@ -62,6 +62,11 @@ func denies(b Body) bool {
 		return !b.IfAbsent && b.Policy.Mode != identity.PolicyMonitor && b.Policy.Mode != identity.PolicyOff
 	case SetPolicyMode:
 		return b.Mode == identity.PolicyEnforce
+	case DecideApproval:
+		return !b.Approve
+	case ConsumeApproval:
+		// It takes nothing away, but a second use under the key of the first would be one more than was approved.
+		return true
 	case Batch:
 		for _, item := range b.Bodies {
 			if denies(item) {
@@ -195,6 +200,12 @@ func (s *state) dispatch(b Body) (any, *identity.Error) {
 		return value(s.setPolicyMode(b))
 	case DeletePolicy:
 		return value(s.deletePolicy(b))
+	case RequestApproval:
+		return value(s.requestApproval(b))
+	case DecideApproval:
+		return value(s.decideApproval(b))
+	case ConsumeApproval:
+		return value(s.consumeApproval(b))
 	default:
 		return nil, invalid("a %s may not stand here", b.Type())
 	}

@@ -99,6 +99,7 @@ func (s *state) recoverWith(b Recover) (*identity.Member, *identity.Error) {
 	for _, t := range list[identity.JoinToken](s.rows(), tableJoinTokens, "", maxRows) {
 		s.remove(tableJoinTokens, t)
 	}
+	s.forgetApprovals() // the majority may have used them up, or taken them back
 	s.internal, s.clients = newWindow(internalAge), newWindow(clientKeyAge)
 	// The majority may have given generations that this node never heard of.
 	s.generation += generationLeap

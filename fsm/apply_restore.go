@@ -48,7 +48,7 @@ func fills(b Body) bool {
 	case SetPrincipalStatus:
 		return b.Status == identity.StatusActive
 	case CreateAgent, UpdateAgent, AddCredential, CreatePrincipal, UpdatePrincipal, CreateApplication, UpdateApplication, CreateDelegation,
-		PutPolicy, SetPolicyMode, DeletePolicy:
+		PutPolicy, SetPolicyMode, DeletePolicy, RequestApproval:
 		return true
 	}
 	return false
@@ -65,6 +65,7 @@ func (s *state) beginRestore(b BeginRestore) *identity.Error {
 		return invalid("the backup has a generation counter that no cluster ever reaches")
 	}
 	s.forgetPolicies(b.Backup)
+	s.forgetApprovals()
 	s.forgetImported()
 	s.time = max(s.time, b.Backup.Time)
 	// Now rather than at the end, so that nothing that is stopped meanwhile gets a generation of the backup's.

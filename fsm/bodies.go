@@ -301,6 +301,30 @@ type DeletePolicy struct {
 	IfRevision uint64 `codec:"ir,omitempty"`
 }
 
+// RequestApproval asks for a human's answer; at most identity.MaxApprovals, and identity.MaxPendingApprovals of one agent
+// that nobody has decided. Where the agent has asked the same already, and that has not expired and was not used up, the
+// caller joins those who asked, and the value is that one, also where it was denied. Value: *identity.Approval.
+type RequestApproval struct {
+	Approval identity.Approval `codec:"a"`
+}
+
+// DecideApproval says yes or no to a pending approval, or takes back a yes that was not used yet. Whoever asked for it may
+// not decide (CodeForbidden). Value: *identity.Approval.
+type DecideApproval struct {
+	ID      string `codec:"i"`
+	Approve bool   `codec:"y,omitempty"`
+	Note    string `codec:"n,omitempty"`
+}
+
+// ConsumeApproval uses an approval up: once, for what it was given for, by anybody but who gave it. Value:
+// *identity.Approval.
+type ConsumeApproval struct {
+	ID      string `codec:"i"`
+	Agent   string `codec:"a"`
+	Binding string `codec:"b"`
+	For     string `codec:"f,omitempty"` // the session or request that it goes to
+}
+
 // AgentChange is an agent after a change, and the handles that the change denied.
 type AgentChange struct {
 	Agent   *identity.Agent   `codec:"a"`
@@ -332,6 +356,7 @@ type Purged struct {
 	Delegations int  `codec:"d,omitempty"`
 	JoinTokens  int  `codec:"j,omitempty"`
 	SigningKeys int  `codec:"k,omitempty"`
+	Approvals   int  `codec:"a,omitempty"`
 	Commands    int  `codec:"c,omitempty"` // remembered results that are past their age
 	More        bool `codec:"m,omitempty"`
 }

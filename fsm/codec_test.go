@@ -61,6 +61,9 @@ func samples() []Command {
 		PutPolicy{Policy: testPolicy("hops"), IfRevision: 2, IfAbsent: true},
 		SetPolicyMode{ID: "hops", Mode: identity.PolicyMonitor, IfRevision: 2},
 		DeletePolicy{ID: "hops", IfRevision: 2},
+		RequestApproval{testApproval(1, "triage", "b1")},
+		DecideApproval{ID: approvalID(1), Approve: true, Note: "agreed in INC-7"},
+		ConsumeApproval{ID: approvalID(1), Agent: "triage", Binding: "b1", For: testID(identity.PrefixSession, 1)},
 	}
 	bodies = append(bodies, Batch{Bodies: bodies[3:8]})
 	commands := make([]Command, len(bodies))
@@ -118,6 +121,7 @@ func TestReleasedNumbersKeepTheirMeaning(t *testing.T) {
 		84: "bar-member", 85: "drain-member", 86: "rotate-key", 87: "rotate-gossip",
 		110: "put-policy", 111: "set-policy-mode", 112: "delete-policy",
 		100: "recover", 101: "begin-restore", 102: "import", 103: "end-restore", 104: "open-minting",
+		130: "request-approval", 131: "decide-approval", 132: "consume-approval",
 		120: "trust-issuer", 121: "distrust-issuer",
 	}, names)
 }

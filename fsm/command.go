@@ -92,6 +92,9 @@ const (
 	TypePutPolicy          Type = 110
 	TypeSetPolicyMode      Type = 111
 	TypeDeletePolicy       Type = 112
+	TypeRequestApproval    Type = 130
+	TypeDecideApproval     Type = 131
+	TypeConsumeApproval    Type = 132
 )
 
 // ignorable reports whether a node that does not know the command may skip it and still have the state of one

@@ -214,7 +214,7 @@ func TestEverySeriesIsPresentFromTheStart(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{
-		"deputy_fsm_commands_total": 3 * len(names), "deputy_fsm_objects": 8, "deputy_fsm_applied_index": 1, "deputy_fsm_snapshot_seconds": 2,
+		"deputy_fsm_commands_total": 3 * len(names), "deputy_fsm_objects": 9, "deputy_fsm_applied_index": 1, "deputy_fsm_snapshot_seconds": 2,
 	}, series)
 	require.Equal(t, 1.0, applied)
 }

@@ -139,6 +139,15 @@ func testPolicy(id string) identity.Policy {
 	return identity.Policy{ID: id, Description: "no more than two", Text: "forbid (principal, action, resource);", Mode: identity.PolicyEnforce}
 }
 
+func approvalID(n uint64) string { return testID(identity.PrefixApproval, n) }
+
+func testApproval(n uint64, agent, binding string) identity.Approval {
+	return identity.Approval{
+		ID: approvalID(n), Kind: identity.ApprovalSession, Agent: agent, Binding: binding, Scopes: "zendesk.tickets.read", Audience: []string{"zendesk"},
+		Reason: "ticket 7", Seconds: 600, Policy: "production-write-needs-approval", Created: epoch, Expires: epoch.Add(time.Hour),
+	}
+}
+
 func secret(n int) []byte {
 	sum := identity.HashSecret(fmt.Sprint("secret ", n))
 	return sum[:]

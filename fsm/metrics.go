@@ -55,6 +55,7 @@ func newMetrics(r prometheus.Registerer, view func() *View) *metrics {
 		"api_tokens":   func(c Counts) int { return c.APITokens },
 		"members":      func(c Counts) int { return c.Members },
 		"policies":     func(c Counts) int { return c.Policies },
+		"approvals":    func(c Counts) int { return c.Approvals },
 	} {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "deputy_fsm_objects",

@@ -134,6 +134,7 @@ func (s *state) purge() *Purged {
 	budget -= len(ended)
 	done.Delegations += len(ended)
 
+	s.purgeApprovals(done, &budget)
 	s.purgeSmall(done, &budget)
 	for _, w := range []*window{s.internal, s.clients} {
 		forgotten := w.expire(s.time, budget)

@@ -200,6 +200,15 @@ func (l *loader) record(r *frameReader, number section) error {
 			s.policies.load(named[*identity.Policy]{p.ID, p})
 			return nil
 		})
+	case sectionApprovals:
+		return each(r, func(a *identity.Approval) error {
+			if a.ID == "" {
+				return corrupt("an approval lacks its id")
+			}
+			s.approvals.load(named[*identity.Approval]{a.ID, a})
+			s.approvalsByBinding.set(named[*identity.Approval]{bindingKey(a.Agent, a.Binding, a.ID), a})
+			return nil
+		})
 	case sectionInternalReceipts:
 		return readReceipt(r, s.internal)
 	case sectionClientReceipts:
@@ -226,7 +235,8 @@ func (l *loader) finish() *state {
 	s.horizon, s.keysRevision, s.gone = m.Horizon, m.KeysRevision, m.Gone
 	s.settings, s.closed, s.restoring = &m.Settings, m.Closed, m.Restoring
 	s.longerLease, s.longerOffline = m.LongerLease.read(), m.LongerOffline.read()
-	s.forgotten, s.lineage, s.policiesRevision = m.Forgotten, m.Lineage, m.PoliciesRevision
+	s.forgotten, s.lineage = m.Forgotten, m.Lineage
+	s.policiesRevision, s.approvalsRevision = m.PoliciesRevision, m.ApprovalsRevision
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
 	l.shareIDs()
 

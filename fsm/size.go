@@ -68,6 +68,10 @@ func sizeOfValue(v any) int {
 		return objectSize + len(v.ID) + len(v.Issuer) + len(v.Principal) + len(v.Keys) + len(v.KeysURI) + sizeOfList(v.Clients) + sizeOfList(v.Domains)
 	case *identity.Policy:
 		return objectSize + len(v.ID) + len(v.Description) + len(v.Text) + len(v.Mode) + len(v.By)
+	case *identity.Approval:
+		return objectSize + len(v.ID) + len(v.Agent) + len(v.Binding) + len(v.Principal) + len(v.Parent) + len(v.Scopes) + sizeOfList(v.Audience) +
+			len(v.Reason) + len(v.Session) + len(v.Application) + len(v.Tool) + len(v.ArgumentsHash) + len(v.Policy) + sizeOfList(v.AskedBy) +
+			len(v.DecidedBy) + len(v.Note) + len(v.UsedBy) + len(v.UsedFor)
 	case *Purged, *Imported:
 		return objectSize
 	default:

@@ -56,6 +56,7 @@ const (
 	sectionClientReceipts
 	sectionTrustedIssuers
 	sectionPolicies
+	sectionApprovals
 )
 
 // wireMeta is all of the state that is not in a table.
@@ -78,7 +79,8 @@ type wireMeta struct {
 	Forgotten identity.Instant `codec:"fo,omitempty"`
 	Lineage   uint64           `codec:"li,omitempty"`
 
-	PoliciesRevision uint64 `codec:"pr,omitempty"`
+	PoliciesRevision  uint64 `codec:"pr,omitempty"`
+	ApprovalsRevision uint64 `codec:"ar,omitempty"`
 }
 
 type wireAgent struct {
@@ -172,7 +174,7 @@ func (s *snapshot) write(dst io.Writer) error {
 		Index: v.index, Time: v.time, Generation: v.generation, Horizon: v.horizon, KeysRevision: v.keysRevision,
 		Settings: *v.settings, Gone: v.gone, NextInternal: s.nextInternal, NextClient: s.nextClient,
 		Closed: v.closed, Restoring: v.restoring, LongerLease: v.longerLease.wire(), LongerOffline: v.longerOffline.wire(),
-		Forgotten: v.forgotten, Lineage: v.lineage, PoliciesRevision: v.policiesRevision,
+		Forgotten: v.forgotten, Lineage: v.lineage, PoliciesRevision: v.policiesRevision, ApprovalsRevision: v.approvalsRevision,
 	})
 	v.writeModel(w)
 	writeTable[identity.APIToken](w, sectionAPITokens, v.small, tableAPITokens)
@@ -183,6 +185,7 @@ func (s *snapshot) write(dst io.Writer) error {
 	writeReceipts(w, sectionClientReceipts, s.clients)
 	writeTable[identity.TrustedIssuer](w, sectionTrustedIssuers, v.small, tableIssuers)
 	v.writePolicies(w)
+	writeTree(w, sectionApprovals, v.approvals, func(n named[*identity.Approval]) any { return n.value })
 	return w.end()
 }
 

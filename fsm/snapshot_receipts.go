@@ -50,6 +50,7 @@ const (
 	valueImported
 	valueTrustedIssuer
 	valuePolicy
+	valueApproval
 )
 
 func kindOfValue(v any) (valueKind, error) {
@@ -92,6 +93,8 @@ func kindOfValue(v any) (valueKind, error) {
 		return valueTrustedIssuer, nil
 	case *identity.Policy:
 		return valuePolicy, nil
+	case *identity.Approval:
+		return valueApproval, nil
 	default:
 		return 0, fmt.Errorf("BUG: a receipt holds a %T", v)
 	}
@@ -141,6 +144,8 @@ func readValue(r *frameReader, kind valueKind) (any, error) {
 		return read[identity.TrustedIssuer](r)
 	case valuePolicy:
 		return read[identity.Policy](r)
+	case valueApproval:
+		return read[identity.Approval](r)
 	default:
 		return nil, fmt.Errorf("a receipt holds a value of unknown kind %d", kind)
 	}

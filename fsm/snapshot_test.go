@@ -41,6 +41,9 @@ func lived(t testing.TB) *machine {
 		PutPolicy{Policy: testPolicy("network")},
 		PutPolicy{Policy: testPolicy("hops")},
 		SetPolicyMode{ID: "hops", Mode: identity.PolicyMonitor},
+		RequestApproval{testApproval(1, "scout", "b1")},
+		RequestApproval{testApproval(2, "scout", "b2")},
+		DecideApproval{ID: approvalID(1), Note: "no"},
 	} {
 		m.propose(Command{ID: CommandID{1, byte(i)}, ClientKey: i%2 == 0, Body: b})
 	}
@@ -60,6 +63,10 @@ func TestSnapshotBringsBackEverything(t *testing.T) {
 	require.Len(t, after.AllPolicies(), 2)
 	require.Equal(t, before.AllPolicies(), after.AllPolicies())
 	require.Equal(t, before.PoliciesRevision(), after.PoliciesRevision())
+	every := func(*identity.Approval) bool { return true }
+	require.Len(t, after.Approvals("", 10, every), 2)
+	require.Equal(t, before.Approvals("", 10, every), after.Approvals("", 10, every))
+	require.Equal(t, before.ApprovalsRevision(), after.ApprovalsRevision())
 	require.Equal(t, before.Delegations(DelegationFilter{}, "", 1000), after.Delegations(DelegationFilter{}, "", 1000))
 	for _, r := range before.Revocations("", 1000) {
 		require.True(t, other.set.Revoked(r.Handle), r.Handle)
@@ -75,6 +82,8 @@ func TestSnapshotBringsBackEverything(t *testing.T) {
 		Purge{},
 		PutPolicy{Policy: testPolicy("hops"), IfRevision: 1},
 		DeletePolicy{ID: "network"},
+		RequestApproval{testApproval(3, "scout", "b2")},
+		DecideApproval{ID: approvalID(2), Approve: true},
 	} {
 		require.Equal(t, m.do(b), other.do(b))
 	}
@@ -172,6 +181,7 @@ func TestASnapshotIsReadStrictly(t *testing.T) {
 		"nobody":               {record(sectionPrincipals, &wirePrincipal{}), ErrSnapshotCorrupt},
 		"short id":             {record(sectionDelegations, &wireRecord{ID: []byte{1}}), ErrSnapshotCorrupt},
 		"policy without an id": {record(sectionPolicies, &identity.Policy{Text: "x"}), ErrSnapshotCorrupt},
+		"approval without id":  {record(sectionApprovals, &identity.Approval{Agent: "scout"}), ErrSnapshotCorrupt},
 		"row without a key":    {record(sectionAPITokens, &identity.APIToken{ID: "tok_1"}), ErrSnapshotCorrupt},
 		"receipt without end":  {record(sectionClientReceipts, &wireReceipt{Results: 1}), ErrSnapshotCorrupt},
 		"receipt of too many":  {record(sectionClientReceipts, &wireReceipt{Results: MaxBatch + 1, Batch: true}), nil},

@@ -97,6 +97,10 @@ type state struct {
 	owners       *tree[named[Owner]]                 // by credential id
 	policies     *tree[named[*identity.Policy]]
 
+	approvals          *tree[named[*identity.Approval]] // by id, which is by age
+	approvalsByBinding *tree[named[*identity.Approval]] // by agent, binding and id
+	approvalsRevision  uint64                           // log index of the last change of any
+
 	delegations         *records
 	bars                *tree[bar]
 	revocations         *tree[*identity.Revocation]
@@ -133,6 +137,7 @@ func newState(set *revocation.Set) *state {
 
 		applications: newNamed[*identity.Application](), audiences: newNamed[*identity.Application](),
 		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](), policies: newNamed[*identity.Policy](),
+		approvals: newNamed[*identity.Approval](), approvalsByBinding: newNamed[*identity.Approval](),
 		delegations: newRecords(seed), bars: newTree(lessBar),
 		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
 		small: newSmall(), secrets: secretIndex{newHashIndex[*identity.APIToken](), seed},
@@ -163,6 +168,7 @@ func (s *state) view() *View {
 		closed: s.closed, restoring: s.restoring, longerLease: s.longerLease, longerOffline: s.longerOffline,
 		forgotten: s.forgotten, lineage: s.lineage,
 		policies: s.policies.freeze(), policiesRevision: s.policiesRevision,
+		approvals: s.approvals.freeze(), approvalsByBinding: s.approvalsByBinding.freeze(), approvalsRevision: s.approvalsRevision,
 		superseded: make(chan struct{}),
 	}
 }

@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "write what came out into testdata/*.txt
 //
 //	# a comment
 //	command {json of its body}        proposes it; the answer follows
+//	by=WHO command {json}             by somebody else than tok_admin
 //	key=K print=P command {json}      with a client's idempotency key K and fingerprint P
 //	pass 4h                           moves the clock
 //	restore                           goes on in a new FSM, restored from a snapshot
@@ -85,6 +86,8 @@ func (p *player) play(line string) []string {
 			c.ClientKey = true
 		case "id":
 			copy(c.ID[:], text)
+		case "by":
+			c.By = text
 		case "print":
 			copy(c.Fingerprint[:], text)
 		}
@@ -171,6 +174,9 @@ func describe(v any) string {
 		return fmt.Sprintf("key %s of %s retired=%t", v.KID, v.Node, !v.Retired.IsZero())
 	case *identity.Policy:
 		return fmt.Sprintf("policy %s %s v%d %q by %s r%d", v.ID, v.Mode, v.Version, v.Text, v.By, v.Revision)
+	case *identity.Approval:
+		return fmt.Sprintf("%s of %s for %s %s asked=%v decided=%q %q used=%q for %q until +%s r%d",
+			v.ID, v.Agent, v.Binding, v.Status, v.AskedBy, v.DecidedBy, v.Note, v.UsedBy, v.UsedFor, v.Expires.Sub(epoch), v.Revision)
 	default:
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -235,6 +241,18 @@ func (p *player) ask(words []string) []string {
 	case "policies":
 		lines := []string{fmt.Sprintf("revision %d", v.PoliciesRevision())}
 		for _, x := range v.AllPolicies() {
+			lines = append(lines, describe(x))
+		}
+		return lines
+	case "approval":
+		x, ok := v.Approval(arg(1))
+		return found(x, ok)
+	case "approval-for":
+		x, ok := v.ApprovalFor(arg(1), arg(2), p.now)
+		return found(x, ok)
+	case "approvals":
+		lines := []string{fmt.Sprintf("revision %d", v.ApprovalsRevision())}
+		for _, x := range v.Approvals("", 100, func(*identity.Approval) bool { return true }) {
 			lines = append(lines, describe(x))
 		}
 		return lines
@@ -338,5 +356,8 @@ func everyBody() []Body {
 		PutPolicy{},
 		SetPolicyMode{},
 		DeletePolicy{},
+		RequestApproval{},
+		DecideApproval{},
+		ConsumeApproval{},
 	}
 }

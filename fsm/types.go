@@ -46,6 +46,9 @@ var names = map[Type]string{
 	TypePutPolicy:          "put-policy",
 	TypeSetPolicyMode:      "set-policy-mode",
 	TypeDeletePolicy:       "delete-policy",
+	TypeRequestApproval:    "request-approval",
+	TypeDecideApproval:     "decide-approval",
+	TypeConsumeApproval:    "consume-approval",
 }
 
 // decodeBody reads the body of one type. The types it does not list are unknown to this build.
@@ -139,6 +142,12 @@ func decodeBody(t Type, data []byte) (Body, error) {
 		return strict[SetPolicyMode](data)
 	case TypeDeletePolicy:
 		return strict[DeletePolicy](data)
+	case TypeRequestApproval:
+		return strict[RequestApproval](data)
+	case TypeDecideApproval:
+		return strict[DecideApproval](data)
+	case TypeConsumeApproval:
+		return strict[ConsumeApproval](data)
 	default:
 		return nil, &UnknownError{Type: t}
 	}
@@ -276,6 +285,15 @@ func (SetPolicyMode) Type() Type { return TypeSetPolicyMode }
 // Type implements Body.
 func (DeletePolicy) Type() Type { return TypeDeletePolicy }
 
+// Type implements Body.
+func (RequestApproval) Type() Type { return TypeRequestApproval }
+
+// Type implements Body.
+func (DecideApproval) Type() Type { return TypeDecideApproval }
+
+// Type implements Body.
+func (ConsumeApproval) Type() Type { return TypeConsumeApproval }
+
 func (Batch) sealed()              {}
 func (Tick) sealed()               {}
 func (Purge) sealed()              {}
@@ -320,3 +338,6 @@ func (DistrustIssuer) sealed()     {}
 func (PutPolicy) sealed()          {}
 func (SetPolicyMode) sealed()      {}
 func (DeletePolicy) sealed()       {}
+func (RequestApproval) sealed()    {}
+func (DecideApproval) sealed()     {}
+func (ConsumeApproval) sealed()    {}

@@ -27,7 +27,8 @@ type View struct {
 	keysRevision uint64
 	horizon      horizon
 
-	policiesRevision uint64
+	policiesRevision  uint64
+	approvalsRevision uint64
 
 	agents         *btree.BTreeG[named[*agentRow]]
 	agentsByName   face[*agentRow]
@@ -38,6 +39,9 @@ type View struct {
 	scopes         *btree.BTreeG[named[*identity.Application]]
 	owners         *btree.BTreeG[named[Owner]]
 	policies       *btree.BTreeG[named[*identity.Policy]]
+
+	approvals          *btree.BTreeG[named[*identity.Approval]]
+	approvalsByBinding *btree.BTreeG[named[*identity.Approval]]
 
 	delegations                *btree.BTreeG[*record]
 	delegationsByAgent         *btree.BTreeG[*record]
@@ -295,7 +299,7 @@ func (v *View) KeysRevision() uint64 { return v.keysRevision }
 // Counts says how many objects of each kind the state holds. Delegations include those that are withdrawn or
 // expired and not purged yet; Members only those that were not removed.
 type Counts struct {
-	Agents, Principals, Applications, Delegations, Revocations, APITokens, Members, Policies int
+	Agents, Principals, Applications, Delegations, Revocations, APITokens, Members, Policies, Approvals int
 }
 
 // Counts is O(1).
@@ -304,6 +308,7 @@ func (v *View) Counts() Counts {
 		Agents: v.agents.Len(), Principals: v.principals.Len(), Applications: v.applications.Len(),
 		Delegations: v.delegations.Len(), Revocations: v.revocations.Len(),
 		APITokens: v.apiTokenCount, Members: v.memberCount, Policies: v.policies.Len(),
+		Approvals: v.approvals.Len(),
 	}
 }
 

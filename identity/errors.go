@@ -52,7 +52,8 @@ const (
 	CodeChainCycle             Code = "chain-cycle"
 	CodePolicyDenied           Code = "policy-denied"
 	CodeApprovalRequired       Code = "approval-required"
-	CodeRevoked                Code = "revoked" // one of the handles is in the revocation set
+	CodeApprovalDenied         Code = "approval-denied" // a human said no to exactly this, not long ago
+	CodeRevoked                Code = "revoked"         // one of the handles is in the revocation set
 
 	CodeProofInvalid    Code = "invalid-dpop-proof" // the DPoP proof is not good, or not for this token
 	CodeProofNonce      Code = "use-dpop-nonce"     // the DPoP proof must have the nonce that comes with this answer
@@ -75,12 +76,13 @@ type FieldError struct {
 // Error is the one error that crosses package borders. Message and Hint are shown to the caller and so
 // hold no secret; the cause is for logs only and is never sent.
 type Error struct {
-	Code    Code         `codec:"c"`
-	Message string       `codec:"m"`           // what went wrong, lower case, a full sentence without the stop
-	Hint    string       `codec:"h,omitempty"` // what to do next
-	Fields  []FieldError `codec:"f,omitempty"`
-	Policy  string       `codec:"-"` // the policy that refused, or agrees with the refusal; no log or snapshot has one
-	cause   error
+	Code     Code         `codec:"c"`
+	Message  string       `codec:"m"`           // what went wrong, lower case, a full sentence without the stop
+	Hint     string       `codec:"h,omitempty"` // what to do next
+	Fields   []FieldError `codec:"f,omitempty"`
+	Policy   string       `codec:"-"` // the policy that refused, or agrees with the refusal; no log or snapshot has one
+	Approval string       `codec:"-"` // what a human is asked, or was; likewise
+	cause    error
 }
 
 // Errorf makes an Error. A %w verb keeps the cause for errors.Is and for logs, and shows its text.
@@ -100,6 +102,13 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 func (e *Error) WithPolicy(id string) *Error {
 	c := *e
 	c.Policy = id
+	return &c
+}
+
+// WithApproval returns a copy that names the approval.
+func (e *Error) WithApproval(id string) *Error {
+	c := *e
+	c.Approval = id
 	return &c
 }
 

@@ -16,6 +16,7 @@ const (
 	PrefixJoinToken  = "jtk_"
 	PrefixRequest    = "req_"
 	PrefixIssuer     = "iss_"
+	PrefixApproval   = "apr_"
 )
 
 const (

@@ -46,6 +46,22 @@ type Config struct {
 	Outbound OutboundConfig `yaml:"outbound"`
 	Sessions SessionsConfig `yaml:"sessions"`
 	Audit    AuditConfig    `yaml:"audit"`
+
+	Approvals ApprovalsConfig `yaml:"approvals"`
+}
+
+// ApprovalsConfig says who is told of approvals that agents wait for. The node that leads tells, so every node should
+// have the same.
+type ApprovalsConfig struct {
+	Webhooks []WebhookConfig `yaml:"webhooks"`
+}
+
+// WebhookConfig is one receiver of events; see docs/webhooks.md.
+type WebhookConfig struct {
+	URL        string `yaml:"url"`
+	SecretFile string `yaml:"secret_file"` // what the events are signed with; read when the node starts
+	// OldSecretFile is the secret before, while the receiver may still know only that.
+	OldSecretFile string `yaml:"old_secret_file"`
 }
 
 // OutboundConfig says which addresses this node may speak to of those that are typed into it: where clients and issuers
@@ -227,6 +243,15 @@ func (c *Config) Validate() error {
 		bad("sessions.index_mib", "is %d; it must be between %d and %d", c.Sessions.IndexMiB, minSessionsMiB, maxSessionsMiB)
 	}
 	c.Audit.validate(bad)
+	for i, w := range c.Approvals.Webhooks {
+		key := fmt.Sprintf("approvals.webhooks/%d", i)
+		if w.URL == "" {
+			bad(key+".url", "is missing")
+		}
+		if w.SecretFile == "" {
+			bad(key+".secret_file", "is missing; events are signed with what it holds")
+		}
+	}
 	return errors.Join(wrong...)
 }
 

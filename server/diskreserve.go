@@ -155,6 +155,8 @@ func isUrgent(b fsm.Body) bool {
 		return b.Status != identity.StatusActive
 	case fsm.SetPolicyMode:
 		return b.Mode == identity.PolicyEnforce
+	case fsm.DecideApproval:
+		return !b.Approve
 	case fsm.Revoke, fsm.KillAgent, fsm.KillPrincipal, fsm.WithdrawDelegation,
 		fsm.DeleteAgent, fsm.DeletePrincipal, fsm.DeleteApplication, fsm.DeleteAPIToken, fsm.RemoveCredential,
 		fsm.Tick, fsm.Purge,

@@ -35,7 +35,7 @@ func (s *Server) openOutbound() error {
 	if err != nil {
 		return fmt.Errorf("outbound: %w", err)
 	}
-	return nil
+	return s.openWebhooks()
 }
 
 // roots are the system's authorities and those of the file; nil is the system's.

@@ -85,6 +85,7 @@ type Server struct {
 
 	outbound   *outbound.Client
 	remoteKeys *outbound.KeySource[*proofs.Keys]
+	webhooks   *outbound.Webhooks
 
 	gossip   gossipKeys
 	rekeying gossipRotation
@@ -331,6 +332,8 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.running.Go(func() error { return s.remoteKeys.Run(s.background) })
 	s.running.Go(func() error { return s.sessions.run(s.background) })
 	s.running.Go(func() error { return s.audit.run(s.background) })
+	s.running.Go(func() error { return s.webhooks.Run(s.background) })
+	s.running.Go(func() error { return s.tellApprovers(s.background) })
 	s.running.Go(func() error { return ignoreClosed(s.httpServer.Serve(s.public)) })
 	if err := s.settle(ctx); err != nil {
 		return err

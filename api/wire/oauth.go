@@ -4,18 +4,22 @@ package wire
 type OAuthError struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description,omitempty"`
+	ApprovalID  string `json:"approval_id,omitempty" doc:"what a human is asked to approve, or has denied"`
 }
 
 // TokenRequest is the form of POST /oauth2/token. The caller authenticates with client_secret_basic, with the fields
 // of client_secret_post or with those of private_key_jwt, never with two of them.
 type TokenRequest struct {
-	GrantType     string `json:"grant_type" doc:"client_credentials, or urn:ietf:params:oauth:grant-type:token-exchange (RFC 8693)"`
+	GrantType     string `json:"grant_type" doc:"client_credentials, urn:ietf:params:oauth:grant-type:token-exchange (RFC 8693) or urn:openid:params:grant-type:ciba"`
 	Scope         string `json:"scope,omitempty" doc:"separated by spaces; absent: the agent's default scopes"`
 	Audience      string `json:"audience,omitempty" doc:"application id or audience URI"`
 	Resource      string `json:"resource,omitempty" doc:"audience URI (RFC 8707)"`
 	TriggerReason string `json:"trigger_reason,omitempty"`
 	MaxDuration   int64  `json:"max_duration_seconds,omitempty"`
 	ClientFields
+
+	ApprovalID    string `json:"approval_id,omitempty" doc:"a human's approval of exactly this request; where absent it is found by what it is for"`
+	AuthRequestID string `json:"auth_req_id,omitempty" doc:"of urn:openid:params:grant-type:ciba: what POST /oauth2/bc-authorize has answered"`
 
 	SubjectToken       string `json:"subject_token,omitempty" doc:"of an exchange: a user's ID token of a trusted issuer, a delegation's id, or the token of a parent session"`
 	SubjectTokenType   string `json:"subject_token_type,omitempty" doc:"urn:ietf:params:oauth:token-type: id_token, access_token or jwt; urn:deputy:params:oauth:token-type:delegation"`
@@ -118,7 +122,11 @@ type Metadata struct {
 	TokenEndpointAuthAlgorithms         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionEndpointAuthAlgorithms []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	RevocationEndpointAuthAlgorithms    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
-	DPoPAlgorithms                      []string `json:"dpop_signing_alg_values_supported" doc:"RFC 9449 section 5.1"`
+	BackchannelEndpoint                 string   `json:"backchannel_authentication_endpoint" doc:"OpenID Connect CIBA section 4"`
+	BackchannelModes                    []string `json:"backchannel_token_delivery_modes_supported"`
+	BackchannelUserCodes                bool     `json:"backchannel_user_code_parameter_supported"`
+
+	DPoPAlgorithms []string `json:"dpop_signing_alg_values_supported" doc:"RFC 9449 section 5.1"`
 }
 
 // JWKS is a JSON Web Key Set (RFC 7517) of Ed25519 public keys.

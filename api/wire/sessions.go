@@ -10,6 +10,7 @@ type SessionRequest struct {
 	TriggerReason   string   `json:"trigger_reason,omitempty"`
 	MaxDuration     int64    `json:"max_duration_seconds,omitempty" doc:"capped by the agent's maximum and the delegation's expiry"`
 	Audience        []string `json:"audience,omitempty" doc:"application ids or audience URIs; absent: the assigned applications that own a granted scope"`
+	ApprovalID      string   `json:"approval_id,omitempty" doc:"a human's approval of exactly this request; where absent it is found by what it is for"`
 }
 
 // Session is a session at its start, with its token.

@@ -50,6 +50,8 @@ type Problem struct {
 	Hint     string                `json:"hint,omitempty" doc:"what to do next"`
 	Errors   []identity.FieldError `json:"errors,omitempty" doc:"what is wrong with single fields"`
 	PolicyID string                `json:"policy_id,omitempty" doc:"the policy that refused, or agrees with the refusal"`
+
+	ApprovalID string `json:"approval_id,omitempty" doc:"what a human is asked to approve, or has denied"`
 }
 
 // Code returns the error code at the end of the problem's type, or "" for a foreign problem.

@@ -104,7 +104,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no node could be reached.`,
 		a.serverCommand(), a.demoCommand(),
 		a.agentCommand(), a.principalCommand(), a.applicationCommand(),
 		a.delegationCommand(), a.sessionCommand(), a.tokenCommand(), a.revocationCommand(),
-		a.issuerCommand(), a.consentCommand(), a.policyCommand(), a.auditCommand(),
+		a.issuerCommand(), a.consentCommand(), a.policyCommand(), a.auditCommand(), a.approvalCommand(),
 		a.clusterCommand(), a.apiTokenCommand(), a.bulkCommand(), a.benchCommand(), a.versionCommand(),
 	)
 	flags := root.PersistentFlags()
