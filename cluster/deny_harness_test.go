@@ -84,7 +84,7 @@ func newDenyNode(tb testing.TB, id string, gossipKey []byte, change ...func(*Opt
 	n.Node, err = New(o)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(tb, n.Stop(ctx))
 	})
@@ -163,7 +163,7 @@ func run(tb testing.TB, nodes ...*denyNode) {
 		require.NoError(tb, n.Start(tb.Context()))
 	}
 	for _, n := range nodes {
-		require.Eventually(tb, func() bool { return len(n.gossip.alive()) == len(nodes) }, 15*time.Second, 5*time.Millisecond)
+		require.Eventually(tb, func() bool { return len(n.gossip.alive()) == len(nodes) }, patience, 5*time.Millisecond)
 	}
 }
 

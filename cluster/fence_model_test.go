@@ -327,7 +327,6 @@ func (w *modelWorld) check() {
 
 // TestNobodySpeaksOfWhatWasBeforeAFence is the promise, played out for eight minutes of virtual time.
 func TestNobodySpeaksOfWhatWasBeforeAFence(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			virtualtime.Test(t, func(t *testing.T) {

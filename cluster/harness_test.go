@@ -262,7 +262,7 @@ func (n *testNode) start() {
 }
 
 func (n *testNode) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	require.NoError(n.t, n.Stop(ctx))
 }
@@ -372,14 +372,17 @@ func (n *testNode) joinBy(member *testNode) {
 	require.NoError(n.t, err)
 	require.NoError(n.t, n.Seed(peers))
 	n.start()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
 	defer cancel()
 	require.NoError(n.t, n.table.WaitApplied(ctx, peers.Index))
 }
 
+// patience is for a machine that is busy with other tests.
+const patience = time.Minute
+
 func eventually(t *testing.T, condition func() bool, what ...any) {
 	t.Helper()
-	require.Eventually(t, condition, 15*time.Second, 10*time.Millisecond, what...)
+	require.Eventually(t, condition, patience, 10*time.Millisecond, what...)
 }
 
 func voters(n *testNode) []string {

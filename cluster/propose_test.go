@@ -39,7 +39,10 @@ func TestProposeSaysWhetherAnythingHappened(t *testing.T) {
 
 func TestWithoutAQuorumTheOutcomeIsUnknown(t *testing.T) {
 	t.Parallel()
-	nodes := threeNodes(t)
+	nodes := threeNodes(t, func(o *Options) { // it must still lead when the others have been killed
+		const long = 2 * time.Second
+		o.Tuning.HeartbeatTimeout, o.Tuning.ElectionTimeout, o.Tuning.LeaderLeaseTimeout = long, long, long
+	})
 	require.NoError(t, nodes[0].transferTo(nodes[0], nodes))
 	nodes[1].kill()
 	nodes[2].kill()
@@ -78,8 +81,9 @@ func TestANodeThatLagsFarIsSentASnapshot(t *testing.T) {
 
 func TestGossipKeysRotate(t *testing.T) {
 	t.Parallel()
-	n1 := newCluster(t, inMemory)
-	n2 := n1.join("n2", inMemory)
+	calm := func(o *Options) { o.Tuning.GossipProbe = time.Second } // who is slow to answer is not taken for dead
+	n1 := newCluster(t, inMemory, calm)
+	n2 := n1.join("n2", inMemory, calm)
 	both := func(alive int) func() bool {
 		return func() bool { return n1.Stats().Alive == alive && n2.Stats().Alive == alive }
 	}

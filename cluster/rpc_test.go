@@ -58,7 +58,7 @@ func TestCalls(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnknownMember)
 	})
 	t.Run("the caller's deadline ends the handler too", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		_, err := n2.Call(ctx, "n1", "hang", nil)
 		require.Error(t, err)

@@ -47,7 +47,7 @@ func isStatus(err error, status int) bool {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	require.Eventually(t, holds, 30*time.Second, 10*time.Millisecond, what)
+	require.Eventually(t, holds, time.Minute, 10*time.Millisecond, what)
 }
 
 // active asks one node what it makes of a token, at the state that the last write left.
