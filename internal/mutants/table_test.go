@@ -67,7 +67,7 @@ var table = []mutant{
 		name: "acknowledgement of a deny counted as fence",
 		file: "server/fence.go",
 		edits: []edit{
-			{"Expires: identity.Instant(e.Expires)})", "Expires: identity.Instant(e.Expires), Provisional: true})"},
+			{"Expires: identity.Instant(e.Expires)}", "Expires: identity.Instant(e.Expires), Provisional: true}"},
 			{"	if err := s.fsm.WaitApplied(ctx, f.Index); err != nil {\n		return nil, err\n	}\n", ""},
 		},
 		suites: []suite{unit("./server", "TestFenceForAStateIsNotAcknowledgedBeforeThatStateIsServed")},
