@@ -88,7 +88,7 @@ func (a *app) auditQuery() *cobra.Command {
 		Short:   "Read the audit trail of all nodes, newest first",
 		Example: `  deputy audit query --agent inbox-assistant --decision denied --from 24h
   deputy audit query --kind revoke,admin --oldest-first -o json
-  deputy audit query --policy no-scope-outside-defaults --all -o json | jq -r '.[].session'`,
+  deputy audit query --policy scopes-within-defaults --all -o json | jq -r '.[].session'`,
 		Args: exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
 			if err := f.read(a.now()); err != nil {
