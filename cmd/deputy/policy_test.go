@@ -1,0 +1,147 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/policy"
+)
+
+const noDeleting = "@description(\"Nobody deletes tickets\")\nforbid (principal is Agent, action == Action::\"CreateSession\", resource)\nwhen { context.requested_scopes.contains(\"zendesk.tickets.assign\") };\n"
+
+func writeFiles(t *testing.T, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	}
+}
+
+func TestPoliciesOfAFolderAreShownThenApplied(t *testing.T) {
+	inFolder(t)
+	devNode(t)
+	into[wire.Application](t, zendeskApplication, "application", "create", "-f", "-")
+	into[wire.Agent](t, triageAgent, "agent", "create", "-f", "-")
+	require.Equal(t, exitDone, deputy(t, "", "agent", "assign", "support-triage-agent", "zendesk").code)
+	shipped := len(*into[[]wire.Policy](t, "", "policy", "list"))
+	require.Equal(t, len(policy.Shipped()), shipped)
+
+	writeFiles(t, map[string]string{
+		"p/no-assigning.cedar": noDeleting, "p/policies.yaml": "no-assigning: {mode: monitor, description: for now}\n",
+	})
+	dry := deputy(t, "", "policy", "apply", "-f", "p", "--dry-run")
+	require.Equal(t, exitDone, dry.code, dry.err)
+	require.Contains(t, dry.out, "no-assigning: create\n")
+	require.Contains(t, dry.out, "  +mode: monitor\n")
+	require.Contains(t, dry.out, `  +when { context.requested_scopes`)
+	require.Equal(t, exitFailed, deputy(t, "", "policy", "apply", "-f", "p").code, "nobody said yes")
+	require.Len(t, *into[[]wire.Policy](t, "", "policy", "list"), shipped, "nothing was changed")
+	said := deputy(t, "y\n", "policy", "apply", "-f", "p")
+	require.Equal(t, exitDone, said.code, said.err)
+	require.Contains(t, said.err, "1 changed")
+	made := into[wire.Policy](t, "", "policy", "get", "no-assigning")
+	require.Equal(t, identity.PolicyMonitor, made.Mode)
+	require.Equal(t, "for now", made.Description)
+	require.Equal(t, "no-assigning: unchanged\n", deputy(t, "", "policy", "apply", "-f", "p").out, "applying it again changes nothing, and asks nothing")
+
+	// It is measured, and then enforced.
+	session := func() outcome { return deputy(t, "", "session", "create", "--agent", "support-triage-agent") }
+	require.Equal(t, exitDone, session().code)
+	hits := into[wire.PolicyHits](t, "", "policy", "hits", "no-assigning")
+	require.EqualValues(t, 1, hits.Monitored)
+	require.Contains(t, deputy(t, "", "policy", "hits").out, "no-assigning")
+	require.Contains(t, deputy(t, "", "policy", "hits", "no-assigning").out, "zendesk.tickets.assign")
+	require.Equal(t, exitDone, deputy(t, "", "policy", "mode", "no-assigning", "enforce").code)
+	require.Contains(t, session().err, `policy "no-assigning" forbids this session: Nobody deletes tickets`)
+
+	writeFiles(t, map[string]string{"p/no-assigning.cedar": strings.Replace(noDeleting, "assign", "remove", 1), "p/policies.yaml": ""})
+	changed := deputy(t, "", "policy", "apply", "-f", "p", "--yes", "--prune")
+	require.Equal(t, exitDone, changed.code, changed.err)
+	require.Contains(t, changed.out, "no-assigning: change\n")
+	require.Contains(t, changed.out, "  -when { context.requested_scopes.contains(\"zendesk.tickets.assign\") };\n  +when")
+	require.NotContains(t, changed.out, "mode:", "what the folder is silent of stays")
+	require.Contains(t, changed.out, "max-two-hops: delete\n")
+	require.Len(t, *into[[]wire.Policy](t, "", "policy", "list"), 1)
+	require.Equal(t, exitDone, session().code)
+
+	require.Len(t, *into[[]wire.Policy](t, "", "policy", "install-defaults"), shipped)
+	require.Equal(t, exitDone, deputy(t, "", "policy", "delete", "max-two-hops").code)
+	require.Len(t, *into[[]wire.Policy](t, "", "policy", "install-defaults"), 1)
+	text := deputy(t, "", "policy", "get", "max-two-hops", "--text").out
+	require.Equal(t, exitDone, deputy(t, text, "policy", "put", "copy", "-f", "-", "--mode", "off").code)
+	require.Equal(t, strings.TrimSuffix(text, "\n"), into[wire.Policy](t, "", "policy", "get", "copy").Text)
+}
+
+func TestDraftsAreSimulatedFromTheCommandLine(t *testing.T) {
+	inFolder(t)
+	devNode(t)
+	into[wire.Application](t, zendeskApplication, "application", "create", "-f", "-")
+	into[wire.Agent](t, triageAgent, "agent", "create", "-f", "-")
+	require.Equal(t, exitDone, deputy(t, "", "agent", "assign", "support-triage-agent", "zendesk").code)
+	writeFiles(t, map[string]string{"no-assigning.cedar": noDeleting})
+	require.True(t, into[wire.Simulation](t, "", "policy", "simulate", "--agent", "support-triage-agent").Allowed)
+	draft := deputy(t, "", "policy", "simulate", "--agent", "support-triage-agent", "--policies", "no-assigning.cedar", "--time", "2026-01-05T12:00:00Z")
+	require.Equal(t, exitDone, draft.code, draft.err)
+	require.Regexp(t, `no-assigning +enforce +forbids`, draft.out)
+}
+
+func TestPolicyFilesAreCheckedBeforeAnybodyIsAsked(t *testing.T) {
+	inFolder(t)
+	n := anything(t)
+	writeFiles(t, map[string]string{
+		"bad/typo.cedar": "forbid (principal is Agent, action, resource) when { context.chain_deph > 1 };", "empty/README": "",
+		"stray/a.cedar": noDeleting, "stray/policies.yaml": "b: {mode: monitor}\n", "mode/a.cedar": noDeleting, "mode/policies.yaml": "a: {mode: sometimes}\n",
+	})
+	bad := deputy(t, "", "policy", "apply", "-f", "bad", "--yes")
+	require.Equal(t, exitFailed, bad.code)
+	require.Contains(t, bad.err, "bad/typo.cedar")
+	require.Contains(t, bad.err, `did you mean "chain_depth"?`)
+	for folder, says := range map[string]string{"empty": ".cedar", "stray": "no file b.cedar", "mode": "sometimes", "nowhere": "no such file"} {
+		got := deputy(t, "", "policy", "apply", "-f", folder, "--yes")
+		require.Equal(t, exitFailed, got.code, folder)
+		require.Contains(t, got.err, says, folder)
+	}
+	require.Empty(t, n.calls, "no node was asked")
+	require.Equal(t, exitUsage, deputy(t, "", "policy", "mode", "a", "sometimes").code)
+	require.Equal(t, exitUsage, deputy(t, "", "policy", "apply").code)
+}
+
+// The tests of a repository need no node, and their failure is one of the build.
+func TestPolicyTestsRunWithoutANode(t *testing.T) {
+	shipped, err := os.ReadFile("../../policy/policytest/testdata/shipped.yaml")
+	require.NoError(t, err)
+	inFolder(t)
+	writeFiles(t, map[string]string{
+		"shipped.yaml":    string(shipped),
+		"p/no-tool.cedar": `forbid (principal is Agent, action == Action::"CallTool", resource == Tool::"post");`,
+		"cases.yaml": `applications:
+  - {name: ledger, scopes: [ledger.post]}
+agents:
+  - {name: bookkeeper}
+cases:
+  - {name: no posting, action: CallTool, agent: bookkeeper, tool: {name: post, application: ledger}, expect: deny, policy: no-tool}
+  - {name: reading, action: CallTool, agent: bookkeeper, tool: {name: read, application: ledger}, expect: deny}
+`,
+	})
+	got := deputy(t, "", "policy", "test", "cases.yaml", "--policies", "p")
+	require.Equal(t, exitFailed, got.code)
+	require.Contains(t, got.out, "cases.yaml:7: reading\n  want deny\n  got  allow\n2 cases, 1 failed\n")
+	require.Contains(t, deputy(t, "", "policy", "test", "cases.yaml", "--policies", "p", "-o", "json").out, `"passed": true`)
+	ok := deputy(t, "", "policy", "test", "shipped.yaml")
+	require.NotEqual(t, exitUsage, ok.code)
+	require.Contains(t, ok.out, "cases, ")
+	require.Contains(t, deputy(t, "", "policy", "schema").out, "entity Agent")
+}
+
+func TestDiffKeepsWhatIsCommon(t *testing.T) {
+	require.Equal(t, []string{" a", "-b", "+x", " c", "+d"}, diff("a\nb\nc", "a\nx\nc\nd"))
+	require.Equal(t, []string{"+a"}, diff("", "a"))
+	require.Equal(t, []string{"-a"}, diff("a", ""))
+	require.Len(t, diff(strings.Repeat("x\n", diffLines+1), "y"), 2)
+}
