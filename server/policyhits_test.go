@@ -18,21 +18,24 @@ func TestPoliciesChangeAtOnceAndTheirHitsAreOfAllNodes(t *testing.T) {
 	for node := range 3 {
 		start(t, c, node, f)
 	}
-	_, err := c.Client().CreatePolicy(t.Context(), wire.PolicyRequest{
+	admin := c.Client()
+	// each asks every node for a session, from the state on that the admin knows of.
+	each := func(want identity.Code) {
+		for node := range 3 {
+			cl := c.Client(node)
+			cl.Observe(admin.Index())
+			_, err := cl.CreateSession(t.Context(), wire.SessionRequest{AgentID: f.agent.ID}, &f.agent)
+			require.Equal(t, want, identity.CodeOf(err), "%v", err)
+		}
+	}
+	_, err := admin.CreatePolicy(t.Context(), wire.PolicyRequest{
 		ID: "nobody", Mode: identity.PolicyMonitor, Text: `forbid (principal is Agent, action == Action::"CreateSession", resource);`,
 	})
 	require.NoError(t, err)
-	for node := range 3 {
-		start(t, c, node, f)
-	}
-	_, err = c.Client().SetPolicyMode(t.Context(), "nobody", identity.PolicyEnforce)
+	each("")
+	_, err = admin.SetPolicyMode(t.Context(), "nobody", identity.PolicyEnforce)
 	require.NoError(t, err)
-	for node := range 3 {
-		cl := c.Client(node)
-		cl.Observe(c.Client().Index())
-		_, err := cl.CreateSession(t.Context(), wire.SessionRequest{AgentID: f.agent.ID}, &f.agent)
-		require.Equal(t, identity.CodePolicyDenied, identity.CodeOf(err), "%v", err)
-	}
+	each(identity.CodePolicyDenied)
 	for node := range 3 {
 		hits, err := c.Client(node).PolicyHits(t.Context(), "nobody")
 		require.NoError(t, err)
