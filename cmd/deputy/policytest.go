@@ -113,7 +113,6 @@ type simulateFlags struct {
 	scopes   []string
 	tool     wire.SimulatedTool
 	policies string
-	token    string
 	at       string
 }
 
