@@ -285,17 +285,17 @@ func TestAnotherLogBeginsAnew(t *testing.T) {
 	require.NoError(t, err)
 	n.set(func() {
 		n.log, n.index, n.applied, n.keys = "clu_1.gh", 5, 5, nil
-		n.entries = []wire.RevokedHandle{{Handle: "agt_support-triage-agent#7", ExpiresAt: identity.InstantOf(time.Now().Add(time.Hour))}}
+		n.entries = []wire.RevokedHandle{{Handle: "agt_support-triage-agent#8", ExpiresAt: identity.InstantOf(time.Now().Add(time.Hour))}}
 	})
 	next.publish(n)
-	eventually(t, "leases by the new log are none", func() bool {
-		return n.get(func() int { return n.asked["/api/v1/revocations/lease"] }) > 3
-	})
+	eventually(t, "leases by the new log are none", func() bool { return !v.State().Fresh })
 	n.hangUp()
 	eventually(t, "it has begun anew", func() bool { return v.State().Index == 5 && v.State().Fresh })
 	_, err = v.Validate(t.Context(), token)
 	require.Error(t, err, "its key is none of the new cluster's")
 	_, err = v.Validate(t.Context(), next.token(nil))
+	require.NoError(t, err)
+	_, err = v.Validate(t.Context(), next.token(func(r *policy.Request) { r.Agent.Generation = 8 }))
 	refused(t, err, tokens.ReasonRevoked)
 }
 
