@@ -63,6 +63,7 @@ func (b *inbox) await(t *testing.T, delivery string) wire.ApprovalEvent {
 // Approvers are told over TLS with a signature that holds; the leader is lost between the yes and its use, and the agent
 // gets its one token all the same, at a node that did not lead.
 func TestApprovalOutlivesTheLeaderAndApproversAreTold(t *testing.T) {
+	t.Parallel()
 	received := &inbox{events: map[string]wire.ApprovalEvent{}}
 	receiver := httptest.NewTLSServer(received)
 	t.Cleanup(receiver.Close)

@@ -49,6 +49,7 @@ func auditCast(t *testing.T, c *testcluster.Cluster) (application, agent client.
 // What was decided anywhere is read from any node, in the order in which it happened, and each node's log is vouched for
 // by the others.
 func TestTrailOfAClusterIsReadFromAnyNode(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	application, agent := auditCast(t, c)
@@ -229,6 +230,7 @@ func serveSyslog(t *testing.T, to *received) string {
 
 // A sink that takes nothing holds up neither a mint nor another sink, and is said to be behind.
 func TestDeadSinkSlowsNobody(t *testing.T) {
+	t.Parallel()
 	var bySyslog, byWebhook received
 	secret := outbound.Secret(strings.Repeat("s3cret-of-a-webhook", 3))
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -314,6 +316,7 @@ func newestOf(t *testing.T, c *client.Client) uint64 {
 
 // Below the disk reserve nothing is minted, as its record would take what is kept for stops; those go on.
 func TestDiskReserveIsKeptForTheRecordsOfStops(t *testing.T) {
+	t.Parallel()
 	free := &disks{free: map[string]uint64{}}
 	c := testcluster.NewWith(t, 1, func(o *server.Options) { o.FreeBytes = free.of("n1") })
 	_, agent := auditCast(t, c)

@@ -128,9 +128,9 @@ func TestNodeThatLostItsQuorumFallsSilentInsteadOfGuessing(t *testing.T) {
 	c.Stop(1)
 	c.Stop(2)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cl := c.Client(0)
+	cl := c.Hasty(0)
 	eventually(t, "no introspection without a lease", func() bool {
 		answer, err := cl.Introspect(ctx, f.application, token.AccessToken)
 		if err == nil {

@@ -47,7 +47,7 @@ func TestDrainingNodeMintsNothingAndChecksOn(t *testing.T) {
 	drained, err := c.Client().DrainMember(t.Context(), "n2", true)
 	require.NoError(t, err)
 	require.True(t, drained.Draining)
-	at1 := c.Client(1)
+	at1 := c.Hasty(1)
 	at1.Observe(drained.Index)
 	_, err = at1.MintToken(t.Context(), f.agent, client.TokenOptions{})
 	require.True(t, isStatus(err, 503), "%v", err)

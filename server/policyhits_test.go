@@ -12,6 +12,7 @@ import (
 
 // A change of a policy is in force at every node that is handed its index, and any node knows what all of them denied.
 func TestPoliciesChangeAtOnceAndTheirHitsAreOfAllNodes(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)

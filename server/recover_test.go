@@ -29,7 +29,7 @@ func lost(t *testing.T) (c *testcluster.Cluster, f fixture, token string) {
 // requireClosed asserts that the node serves, and mints nothing until it is opened, and then without what was.
 func requireClosed(t *testing.T, c *testcluster.Cluster, node int, f fixture, old string) {
 	t.Helper()
-	cl := c.Client(node)
+	cl := c.Hasty(node)
 	_, err := cl.MintToken(t.Context(), f.agent, client.TokenOptions{})
 	require.True(t, isStatus(err, 503), "%v", err)
 	require.ErrorContains(t, err, "no tokens are minted")

@@ -68,7 +68,7 @@ func TestBackupIsRestoredIntoAFreshClusterAndNothingThatWasStoppedComesBack(t *t
 	requireNoSpool(t, c, 3)
 
 	for node := range 3 {
-		cl := c.Client(node)
+		cl := c.Hasty(node)
 		cl.Observe(c.Client().Index())
 		eventually(t, "the node has the backup", func() bool { _, err := cl.Agent(t.Context(), f.agent.ID); return err == nil })
 		_, err = cl.MintToken(t.Context(), f.agent, client.TokenOptions{})

@@ -57,6 +57,7 @@ func start(t *testing.T, c *testcluster.Cluster, node int, f fixture) (s *wire.S
 }
 
 func TestSessionsOfEveryNodeAreListedAtEveryNode(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)
@@ -113,6 +114,7 @@ func TestSessionsOfEveryNodeAreListedAtEveryNode(t *testing.T) {
 }
 
 func TestListNamesTheNodesThatItLacks(t *testing.T) {
+	t.Parallel()
 	c := testcluster.New(t, 3)
 	c.AwaitVoters(3)
 	f := seed(t, c)
@@ -155,6 +157,7 @@ func TestListNamesTheNodesThatItLacks(t *testing.T) {
 }
 
 func TestSmallIndexSaysWhatItDropped(t *testing.T) {
+	t.Parallel()
 	c := testcluster.NewWith(t, 1, func(o *server.Options) { o.Config.Sessions.IndexMiB = 1 })
 	f := seed(t, c)
 	cl := c.Client(0)

@@ -16,7 +16,7 @@ func TestRemovalWaitsForTheLeaseOfASilentNode(t *testing.T) {
 	c := testcluster.NewBehindLinks(t, 4)
 	f := seed(t, c)
 	mint(t, c, 3, f)
-	alone := c.Client(3)
+	alone := c.Hasty(3)
 	c.Node(3).Link.Cut()
 	_, err := c.Client(0, 1, 2).RemoveMember(t.Context(), "n4", "it hears nothing")
 	require.NoError(t, err)

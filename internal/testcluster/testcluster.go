@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -144,7 +145,27 @@ func (c *Cluster) RootToken() string { return c.rootToken }
 func (c *Cluster) URL(i int) string { return "http://" + c.nodes[i].PublicAddr() }
 
 // Client speaks to the given nodes with the root token, or to all where none is given.
-func (c *Cluster) Client(nodes ...int) *client.Client {
+func (c *Cluster) Client(nodes ...int) *client.Client { return c.client(nil, nodes) }
+
+// Hasty is a client for answers that are no for now, and are meant to be: it asks again, but not only when the node
+// says.
+func (c *Cluster) Hasty(nodes ...int) *client.Client {
+	return c.client(hasty{http.DefaultTransport}, nodes)
+}
+
+// hasty doesn't hear when it should ask again.
+type hasty struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (h hasty) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := h.RoundTripper.RoundTrip(r)
+	if err == nil {
+		response.Header.Del("Retry-After")
+	}
+	return response, err
+}
+
+func (c *Cluster) client(transport http.RoundTripper, nodes []int) *client.Client {
 	c.t.Helper()
 	var urls []string
 	for _, i := range nodes {
@@ -157,7 +178,7 @@ func (c *Cluster) Client(nodes ...int) *client.Client {
 			}
 		}
 	}
-	cl, err := client.New(client.Options{Addresses: urls, Token: c.rootToken})
+	cl, err := client.New(client.Options{Addresses: urls, Token: c.rootToken, Transport: transport})
 	require.NoError(c.t, err)
 	return cl
 }
