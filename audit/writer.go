@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/deputy-id/deputy/identity"
@@ -69,6 +70,9 @@ func (w *writer) run() {
 
 // turn writes what there is, and what is due.
 func (w *writer) turn(stopping bool) {
+	// On a processor with much to do, whoever is about to append goes first: one write then takes what many of them
+	// wait for. Where nobody else wants the processor this costs nothing.
+	runtime.Gosched()
 	a, dropped := w.log.queue.take()
 	w.dropped.add(dropped)
 	w.commit(a)
