@@ -258,14 +258,14 @@ func refusalIn(answer *fasthttp.Response) error {
 // ownCredential is what the caller proved itself with, as an Authorization header: an API token or HTTP Basic as they
 // came, a secret of the form as HTTP Basic, and a client assertion as a bearer token.
 func (c *call) ownCredential() string {
-	form := c.ctx.PostArgs()
+	form := &c.form
 	if scheme, _ := authorization(c.ctx); len(scheme) > 0 {
 		return string(c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization))
 	}
-	if assertion := form.PeekBytes(formAssertion); len(assertion) > 0 {
+	if assertion := form.value(formAssertion); len(assertion) > 0 {
 		return "Bearer " + string(assertion)
 	}
-	pair := url.QueryEscape(string(form.PeekBytes(formClientID))) + ":" + url.QueryEscape(string(form.PeekBytes(formClientSecret)))
+	pair := url.QueryEscape(string(form.value(formClientID))) + ":" + url.QueryEscape(string(form.value(formClientSecret)))
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 }
 

@@ -18,9 +18,9 @@ const keysWait = 3 * time.Second
 // identifyByAssertion reads private_key_jwt (RFC 7523 section 2.2) and finds the agent or application that one of whose
 // keys signed the assertion.
 func (c *call) identifyByAssertion(kinds clientKind) error {
-	form := c.ctx.PostArgs()
-	assertion := form.PeekBytes(formAssertion)
-	if given := form.PeekBytes(formAssertionType); textOf(given) != assertionType {
+	form := &c.form
+	assertion := form.value(formAssertion)
+	if given := form.value(formAssertionType); textOf(given) != assertionType {
 		return identity.Errorf(identity.CodeInvalid, "the parameter client_assertion_type is %.80q", given).
 			WithHint("send client_assertion_type=%s", assertionType)
 	}
@@ -28,7 +28,7 @@ func (c *call) identifyByAssertion(kinds clientKind) error {
 	if err != nil {
 		return badAssertion(err)
 	}
-	if id := form.PeekBytes(formClientID); len(id) > 0 && textOf(id) != client {
+	if id := form.value(formClientID); len(id) > 0 && textOf(id) != client {
 		return identity.Errorf(identity.CodeInvalid, "client_id differs from the sub of the client assertion")
 	}
 	return c.proveByAssertion(assertion, kinds)

@@ -53,6 +53,7 @@ type call struct {
 	decoded  [maxClientCredentials]byte
 	entropy  [10]byte
 	buf      []byte
+	form     form
 	request  policy.Request
 	grant    policy.Grant
 	signedBy identity.Handle // of the key that signed the token
@@ -78,7 +79,8 @@ func (p *callPool) put(c *call) {
 		return
 	}
 	clear(c.audience)
-	*c = call{buf: c.buf[:0], audience: c.audience[:0]}
+	c.form.reset()
+	*c = call{buf: c.buf[:0], audience: c.audience[:0], form: c.form}
 	p.pool.Put(c)
 }
 

@@ -24,13 +24,13 @@ const (
 	maxPaces = identity.MaxApprovals
 )
 
-// Parameters of CIBA, as bytes for lookups that don't allocate.
-var (
-	formAuthRequestID  = []byte("auth_req_id")
-	formLoginHint      = []byte("login_hint")
-	formBindingMessage = []byte("binding_message")
-	formExpiry         = []byte("requested_expiry")
-	formApprovalID     = []byte("approval_id")
+// Parameters of CIBA.
+const (
+	formAuthRequestID  = "auth_req_id"
+	formLoginHint      = "login_hint"
+	formBindingMessage = "binding_message"
+	formExpiry         = "requested_expiry"
+	formApprovalID     = "approval_id"
 )
 
 // backchannel is POST /oauth2/bc-authorize (OpenID Connect CIBA section 7): an agent asks a human for an approval of a
@@ -42,9 +42,9 @@ func (a *API) backchannel(c *call) error {
 	if err := a.enter(c, (*call).identifyAgent); err != nil {
 		return err
 	}
-	form := c.ctx.PostArgs()
+	form := &c.form
 	for _, name := range []string{"login_hint_token", "id_token_hint", "request"} {
-		if form.Has(name) {
+		if form.has(name) {
 			return identity.Errorf(identity.CodeInvalid, "the parameter %s is not supported", name).
 				WithHint("name the principal with login_hint, or leave it out for an autonomous run")
 		}

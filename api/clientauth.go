@@ -82,9 +82,9 @@ func (c *call) identifyEither() error      { return c.identifyClient(clientAgent
 // identifyClient reads client_secret_basic, client_secret_post or private_key_jwt, exactly one of them, and finds the
 // agent or application that it proves.
 func (c *call) identifyClient(kinds clientKind) error {
-	form := c.ctx.PostArgs()
-	posted := form.PeekBytes(formClientSecret)
-	asserted := form.HasBytes(formAssertion) || form.HasBytes(formAssertionType)
+	form := &c.form
+	posted := form.value(formClientSecret)
+	asserted := form.has(formAssertion) || form.has(formAssertionType)
 	scheme, rest := authorization(c.ctx)
 	var given clientCredentials
 	switch {
@@ -100,11 +100,11 @@ func (c *call) identifyClient(kinds clientKind) error {
 		if given, err = c.basicCredentials(rest); err != nil {
 			return err
 		}
-		if id := form.PeekBytes(formClientID); len(id) > 0 && !bytes.Equal(id, given.id) {
+		if id := form.value(formClientID); len(id) > 0 && !bytes.Equal(id, given.id) {
 			return identity.Errorf(identity.CodeInvalid, "client_id differs from the Basic credentials")
 		}
 	case len(posted) > 0:
-		given = clientCredentials{id: form.PeekBytes(formClientID), secret: posted}
+		given = clientCredentials{id: form.value(formClientID), secret: posted}
 	default:
 		return unknownClient("the request has no client credentials")
 	}

@@ -19,21 +19,21 @@ const (
 // exchange fills in what the session rests on from the subject of a token exchange (RFC 8693): a user, proven by an ID
 // token; a delegation; or a parent session, from which the calling agent is one more hop. Policy decides on the rest.
 func (a *API) exchange(c *call) error {
-	form := c.ctx.PostArgs()
-	switch requested := form.PeekBytes(formRequestedType); textOf(requested) {
+	form := &c.form
+	switch requested := form.value(formRequestedType); textOf(requested) {
 	case "", typeAccessToken, typeJWT:
 	default:
 		return identity.Errorf(identity.CodeInvalid, "the parameter requested_token_type is %.100q; only access tokens are issued", requested).
 			WithHint("leave it out, or send %s", typeAccessToken)
 	}
-	subject := form.PeekBytes(formSubjectToken)
+	subject := form.value(formSubjectToken)
 	if len(subject) == 0 {
 		return identity.Errorf(identity.CodeInvalid, "the parameter subject_token is missing")
 	}
 	if err := a.checkActor(c); err != nil {
 		return err
 	}
-	switch kind := form.PeekBytes(formSubjectType); textOf(kind) {
+	switch kind := form.value(formSubjectType); textOf(kind) {
 	case typeIDToken:
 		return a.actForUser(c, subject)
 	case typeDelegation:
@@ -51,8 +51,8 @@ func (a *API) exchange(c *call) error {
 // checkActor holds an actor_token, which need not be there, to be a session token of the client's own: it is the client
 // that acts.
 func (a *API) checkActor(c *call) error {
-	form := c.ctx.PostArgs()
-	token, kind := form.PeekBytes(formActorToken), form.PeekBytes(formActorType)
+	form := &c.form
+	token, kind := form.value(formActorToken), form.value(formActorType)
 	switch {
 	case len(token) == 0 && len(kind) == 0:
 		return nil
@@ -153,9 +153,9 @@ func (c *call) under(parent *identity.Session, handles []identity.Handle) {
 // readAudience takes audience (RFC 8693 section 2.1), the name or URI of an application, and resource (RFC 8707 section
 // 2), which is a URI. Both may come several times.
 func (c *call) readAudience() error {
-	for name, value := range c.ctx.PostArgs().All() {
-		resource := bytes.Equal(name, formResource)
-		if !resource && !bytes.Equal(name, formAudience) || len(value) == 0 {
+	for name, value := range c.form.all() {
+		resource := name == formResource
+		if !resource && name != formAudience || len(value) == 0 {
 			continue
 		}
 		if resource && bytes.IndexByte(value, ':') < 0 {

@@ -22,7 +22,7 @@ func (a *API) presented(c *call, identify func(*call) error) (*tokens.Claims, er
 	if err := a.enter(c, identify); err != nil {
 		return nil, err
 	}
-	token := c.ctx.PostArgs().PeekBytes(formToken)
+	token := c.form.value(formToken)
 	if len(token) == 0 {
 		return nil, identity.Errorf(identity.CodeInvalid, "the parameter token is missing")
 	}

@@ -27,9 +27,9 @@ func (a *API) token(c *call) error {
 	if err := a.enter(c, (*call).identifyAgent); err != nil {
 		return err
 	}
-	form := c.ctx.PostArgs()
+	form := &c.form
 	exchanges := false
-	switch grant := form.PeekBytes(formGrantType); string(grant) {
+	switch grant := form.value(formGrantType); string(grant) {
 	case grantClientCredentials:
 	case grantExchange:
 		exchanges, c.account.kind = true, audit.KindExchange
@@ -105,19 +105,6 @@ func (a *API) answerToken(c *call, exchanges bool) error {
 	}
 	c.buf = append(b, '}')
 	return a.answerMint(c, fasthttp.StatusOK)
-}
-
-// formSeconds reads a whole number of seconds; absent is 0.
-func (c *call) formSeconds(name []byte) (int64, error) {
-	text := c.ctx.PostArgs().PeekBytes(name)
-	if len(text) == 0 {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(textOf(text), 10, 64)
-	if err != nil || n <= 0 {
-		return 0, identity.Errorf(identity.CodeInvalid, "the parameter %s is %.20q; it must be a positive whole number", name, text)
-	}
-	return n, nil
 }
 
 // decide asks policy for the session that the call's request describes, and a human where policy wants one.

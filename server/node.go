@@ -117,6 +117,7 @@ func (s *Server) leaseOptions(renewal time.Duration) cluster.LeaseOptions {
 		},
 		Duration: s.leaseDuration,
 		Now:      cluster.BootTime,
+		Glance:   cluster.NewGlance(),
 		Renew:    renewal,
 	}
 }
