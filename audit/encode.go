@@ -45,6 +45,8 @@ func appendBody(dst []byte, r *Record, at identity.Instant) []byte {
 	e.optional(`,"application":`, r.Application)
 	e.list(`,"audience":`, r.Audience)
 	e.optional(`,"target":`, r.Target)
+	e.optional(`,"required_scope":`, r.RequiredScope)
+	e.optional(`,"arguments_hash":`, r.ArgumentsHash)
 	if r.SourceIP.IsValid() {
 		e.b = append(e.b, `,"source_ip":"`...)
 		e.b = r.SourceIP.Unmap().WithZone("").AppendTo(e.b)

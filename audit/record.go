@@ -150,15 +150,19 @@ type Record struct {
 	Application string             `json:"application,omitempty"`
 	Audience    []string           `json:"audience,omitempty"`
 	Target      string             `json:"target,omitempty"` // what was acted on
-	SourceIP    netip.Addr         `json:"source_ip,omitzero"`
-	RequestID   string             `json:"request_id,omitempty"`
-	TraceID     string             `json:"trace_id,omitempty"` // W3C Trace Context
-	SpanID      string             `json:"span_id,omitempty"`  // the caller's span
-	Expires     identity.Instant   `json:"expires,omitempty"`  // of the session, delegation or approval
-	Index       uint64             `json:"index,omitempty"`    // of the replicated log, for a change
-	Handles     []string           `json:"handles,omitempty"`  // that were denied
-	Detail      string             `json:"detail,omitempty"`   // free text, such as the trigger of a session
-	Cut         bool               `json:"cut,omitempty"`      // something was too long, or looked like a secret; set by the log
+
+	RequiredScope string `json:"required_scope,omitempty"` // of a tool call: what the tool needs
+	ArgumentsHash string `json:"arguments_hash,omitempty"` // of a tool call: SHA-256 of its arguments in hexadecimal
+
+	SourceIP  netip.Addr       `json:"source_ip,omitzero"`
+	RequestID string           `json:"request_id,omitempty"`
+	TraceID   string           `json:"trace_id,omitempty"` // W3C Trace Context
+	SpanID    string           `json:"span_id,omitempty"`  // the caller's span
+	Expires   identity.Instant `json:"expires,omitempty"`  // of the session, delegation or approval
+	Index     uint64           `json:"index,omitempty"`    // of the replicated log, for a change
+	Handles   []string         `json:"handles,omitempty"`  // that were denied
+	Detail    string           `json:"detail,omitempty"`   // free text, such as the trigger of a session
+	Cut       bool             `json:"cut,omitempty"`      // something was too long, or looked like a secret; set by the log
 }
 
 // Bounds of a record. Where the domain has a bound it is that one.

@@ -75,6 +75,7 @@ func TestRecordComesBackAsItWas(t *testing.T) {
 			Delegation: short.Draw(t, "delegation"), Approval: short.Draw(t, "approval"), Action: short.Draw(t, "action"),
 			AgentType: identity.AgentType(short.Draw(t, "type")), Credential: short.Draw(t, "credential"),
 			Application: short.Draw(t, "application"), Audience: few.Draw(t, "audience"), Target: short.Draw(t, "target"),
+			RequiredScope: short.Draw(t, "required scope"), ArgumentsHash: short.Draw(t, "arguments hash"),
 			SourceIP: netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "ip"))), RequestID: short.Draw(t, "request"),
 			TraceID: short.Draw(t, "trace"), SpanID: short.Draw(t, "span"), Index: rapid.Uint64().Draw(t, "index"),
 			Handles: few.Draw(t, "handles"), Detail: text(300).Draw(t, "detail"), Chain: []Link{},

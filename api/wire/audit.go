@@ -24,26 +24,29 @@ type AuditRecord struct {
 	Decision  string      `json:"decision,omitempty" doc:"allowed or denied"`
 	Outcome   string      `json:"outcome,omitempty" doc:"success or failure"`
 
-	Reason      string            `json:"reason,omitempty" doc:"the error's code"`
-	Policies    []string          `json:"policies,omitempty" doc:"that decided"`
-	Monitored   []string          `json:"monitored,omitempty" doc:"that would have denied, were they enforced"`
-	Delegation  string            `json:"delegation,omitempty"`
-	Approval    string            `json:"approval,omitempty"`
-	Action      string            `json:"action,omitempty" doc:"the route's operationId, or what a tool was asked to do"`
-	AgentType   string            `json:"agent_type,omitempty"`
-	Credential  string            `json:"credential,omitempty" doc:"what the caller proved itself with"`
-	Application string            `json:"application,omitempty" doc:"that asked or reported"`
-	Audience    []string          `json:"audience,omitempty"`
-	Target      string            `json:"target,omitempty" doc:"what was acted on; of a hop, the session that it started from"`
-	SourceIP    string            `json:"source_ip,omitempty"`
-	RequestID   string            `json:"request_id,omitempty"`
-	TraceID     string            `json:"trace_id,omitempty"`
-	SpanID      string            `json:"span_id,omitempty"`
-	Expires     identity.Instant  `json:"expires,omitempty"`
-	Index       uint64            `json:"index,omitempty" doc:"log index of the change"`
-	Handles     []identity.Handle `json:"handles,omitempty" doc:"that were revoked"`
-	Detail      string            `json:"detail,omitempty"`
-	Cut         bool              `json:"cut,omitempty" doc:"something was too long, or looked like a secret"`
+	Reason        string   `json:"reason,omitempty" doc:"the error's code"`
+	Policies      []string `json:"policies,omitempty" doc:"that decided"`
+	Monitored     []string `json:"monitored,omitempty" doc:"that would have denied, were they enforced"`
+	Delegation    string   `json:"delegation,omitempty"`
+	Approval      string   `json:"approval,omitempty"`
+	Action        string   `json:"action,omitempty" doc:"the route's operationId, or what a tool was asked to do"`
+	AgentType     string   `json:"agent_type,omitempty"`
+	Credential    string   `json:"credential,omitempty" doc:"what the caller proved itself with"`
+	Application   string   `json:"application,omitempty" doc:"that asked or reported"`
+	Audience      []string `json:"audience,omitempty"`
+	Target        string   `json:"target,omitempty" doc:"what was acted on; of a hop, the session that it started from"`
+	RequiredScope string   `json:"required_scope,omitempty" doc:"of a tool call: what the tool needs"`
+	ArgumentsHash string   `json:"arguments_hash,omitempty" doc:"of a tool call: SHA-256 of its arguments in hexadecimal"`
+
+	SourceIP  string            `json:"source_ip,omitempty" doc:"of the caller; of an evaluation, the agent's as the caller told it"`
+	RequestID string            `json:"request_id,omitempty"`
+	TraceID   string            `json:"trace_id,omitempty"`
+	SpanID    string            `json:"span_id,omitempty"`
+	Expires   identity.Instant  `json:"expires,omitempty"`
+	Index     uint64            `json:"index,omitempty" doc:"log index of the change"`
+	Handles   []identity.Handle `json:"handles,omitempty" doc:"that were revoked"`
+	Detail    string            `json:"detail,omitempty"`
+	Cut       bool              `json:"cut,omitempty" doc:"something was too long, or looked like a secret"`
 
 	Hash string `json:"hash" doc:"SHA-256 of the line up to here"`
 
