@@ -2,16 +2,10 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/fsm"
@@ -58,7 +52,7 @@ func (c *call) unapproved(refused *identity.Error, answer *identity.Approval, bi
 		return denied(answer).WithPolicy(refused.Policy)
 	}
 	e := *refused
-	if why := c.whyNotNamed(binding); why != "" {
+	if why := c.whyNotNamed(c.approvalID, c.request.Agent, binding); why != "" {
 		e.Message += "; " + why
 	}
 	return e.WithApproval(answer.ID).
@@ -75,21 +69,21 @@ func denied(a *identity.Approval) *identity.Error {
 }
 
 // whyNotNamed tells what is wrong with the approval that the request names, "" where it names none or the right one.
-func (c *call) whyNotNamed(binding string) string {
-	if c.approvalID == "" {
+func (c *call) whyNotNamed(id string, agent *identity.Agent, binding string) string {
+	if id == "" {
 		return ""
 	}
-	named, ok := c.view.Approval(c.approvalID)
+	named, ok := c.view.Approval(id)
 	switch {
-	case !ok || named.Agent != c.request.Agent.Name:
-		return fmt.Sprintf("there is no approval %.64q of this agent", c.approvalID)
+	case !ok || named.Agent != agent.Name:
+		return fmt.Sprintf("there is no approval %.64q of this agent", id)
 	case named.Binding != binding:
 		return fmt.Sprintf("approval %s is for another request", named.ID)
 	case named.Status == identity.ApprovalConsumed:
 		return fmt.Sprintf("approval %s was used up at %s", named.ID, named.Used)
 	case c.now >= named.Expires:
 		return fmt.Sprintf("approval %s has expired at %s", named.ID, named.Expires)
-	case named.Generation != c.request.Agent.Generation:
+	case named.Generation != agent.Generation:
 		return fmt.Sprintf("approval %s is from before the agent was stopped", named.ID)
 	}
 	return ""
@@ -136,25 +130,31 @@ func (a *API) askLeader(c *call, wanted *identity.Approval) (*identity.Approval,
 	return &answer, nil
 }
 
-// consume uses the call's approval up for what it is about to answer. From then on the approval is gone, whatever comes
-// of the call.
+// consume uses the call's approval up for the session that it is about to mint. From then on the approval is gone,
+// whatever comes of the call.
 func (a *API) consume(c *call, usedFor string) error {
-	approval := c.granted
-	if approval == nil {
+	if c.granted == nil {
 		return nil
 	}
+	err := a.spend(c, usedFor)
+	switch identity.CodeOf(err) {
+	case identity.CodeOutcomeUnknown:
+		return c.spent(err)
+	case identity.CodeConflict:
+		return a.tooLate(c, err)
+	}
+	return err
+}
+
+// spend uses the call's approval up at the leader.
+func (a *API) spend(c *call, usedFor string) error {
+	approval := c.granted
 	if err := a.fresh(c); err != nil {
 		return err // before it costs somebody's yes
 	}
 	var used wire.Approval
-	err := a.within(c, &consumeRoute, approvalsPath+"/"+approval.ID+"/consume", wire.ApprovalUse{Binding: approval.Binding, UsedFor: usedFor}, &used)
-	if err != nil {
-		switch identity.CodeOf(err) {
-		case identity.CodeOutcomeUnknown:
-			return c.spent(err)
-		case identity.CodeConflict:
-			return a.tooLate(c, err)
-		}
+	use := wire.ApprovalUse{Binding: approval.Binding, UsedFor: usedFor}
+	if err := a.within(c, &consumeRoute, approvalsPath+"/"+approval.ID+"/consume", use, &used); err != nil {
 		return asError(err).WithApproval(approval.ID)
 	}
 	c.used = true
@@ -188,85 +188,6 @@ func (c *call) spent(err error) error {
 		e.Message += "; approval " + c.granted.ID + " may have been used up by this attempt"
 	}
 	return e.WithApproval(c.granted.ID)
-}
-
-// Routes as they are called in the course of other requests.
-var (
-	askRoute     = Route{Method: "POST", Path: approvalsPath, Name: "requestApproval", Kind: KindWrite, Roles: runtimes, Clients: true}
-	consumeRoute = Route{Method: "POST", Path: approvalsPath + "/{id}/consume", Name: "consumeApproval", Kind: KindWrite, Roles: runtimes, Clients: true}
-)
-
-// handlerOf is the handler of a route that is called in the course of another request.
-func handlerOf(r *Route) func(*API, *call) error {
-	if r == &consumeRoute {
-		return (*API).consumeApproval
-	}
-	return (*API).createApproval
-}
-
-// within has a write made in the course of another request, the way its client would make it, with the client's own
-// credential: here, or at the leader. The refusal of either is the error.
-func (a *API) within(c *call, route *Route, uri string, body, into any) error {
-	var inner fasthttp.RequestCtx
-	inner.Init(&fasthttp.Request{}, c.ctx.RemoteAddr(), nil)
-	inner.Request.Header.SetMethod(route.Method)
-	inner.Request.SetRequestURI(uri)
-	inner.Request.Header.SetContentType(contentTypeJSON)
-	inner.Request.Header.Set(fasthttp.HeaderAuthorization, c.ownCredential())
-	inner.Request.SetBodyRaw(encodeJSON(body))
-	if route == &consumeRoute {
-		inner.SetUserValue("id", c.granted.ID)
-	}
-
-	sub := a.calls.get()
-	defer a.calls.put(sub)
-	sub.api, sub.ctx, sub.route, sub.id = a, &inner, route, c.id
-	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
-	sub.caller, sub.identify, sub.source = c.caller, (*call).identifyAsker, c.source
-	if err := a.write(sub, handlerOf(route)); err != nil {
-		c.settled = c.settled || sub.settled
-		return err
-	}
-	c.settled = true // the log, or the leader
-	answer := &inner.Response
-	if index, err := strconv.ParseUint(string(answer.Header.Peek(wire.HeaderIndex)), 10, 64); err == nil {
-		c.setIndex(index)
-		ctx, cancel := context.WithTimeout(context.Background(), catchUpWait)
-		defer cancel()
-		_ = a.FSM.WaitApplied(ctx, index) // the answer says all that is needed
-	}
-	if answer.StatusCode() >= 300 {
-		return refusalIn(answer)
-	}
-	if err := json.Unmarshal(answer.Body(), into); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", route.Name, err)
-	}
-	return nil
-}
-
-// refusalIn reads the leader's refusal.
-func refusalIn(answer *fasthttp.Response) error {
-	var p wire.Problem
-	if err := json.Unmarshal(answer.Body(), &p); err != nil || p.Code() == "" {
-		return fmt.Errorf("the leader refused with %d and no problem that can be read", answer.StatusCode())
-	}
-	e := identity.Errorf(p.Code(), "%s", p.Detail)
-	e.Hint, e.Fields, e.Policy, e.Approval = p.Hint, p.Errors, p.PolicyID, p.ApprovalID
-	return e
-}
-
-// ownCredential is what the caller proved itself with, as an Authorization header: an API token or HTTP Basic as they
-// came, a secret of the form as HTTP Basic, and a client assertion as a bearer token.
-func (c *call) ownCredential() string {
-	form := &c.form
-	if scheme, _ := authorization(c.ctx); len(scheme) > 0 {
-		return string(c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization))
-	}
-	if assertion := form.value(formAssertion); len(assertion) > 0 {
-		return "Bearer " + string(assertion)
-	}
-	pair := url.QueryEscape(string(form.value(formClientID))) + ":" + url.QueryEscape(string(form.value(formClientSecret)))
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 }
 
 // waitDecided answers once the approval is decided, or the time is up.

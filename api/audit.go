@@ -33,16 +33,18 @@ const (
 
 // account is what a request leaves to be recorded. Handlers only mark what the request itself does not say.
 type account struct {
-	kind    audit.Kind // "": that of the route
-	agent   string     // asked for, where it is not the caller
-	user    string     // asked for
-	scope   identity.Scopes
-	tool    string
-	reason  string         // why a token is not good
-	claims  *tokens.Claims // of the token that the request is about
-	handles []identity.Handle
-	code    identity.Code // of the leader's refusal
-	closed  bool          // it is recorded, by whoever served it
+	kind   audit.Kind // "": that of the route
+	agent  string     // asked for, where it is not the caller
+	user   string     // asked for
+	scope  identity.Scopes
+	tool   string
+	reason string // why a token is not good
+	// approval that was asked for ahead
+	approval string
+	claims   *tokens.Claims // of the token that the request is about
+	handles  []identity.Handle
+	code     identity.Code // of the leader's refusal
+	closed   bool          // it is recorded, by whoever served it
 
 	ticket audit.Ticket
 	queued bool // the record of a grant is on its way
@@ -169,10 +171,10 @@ func (c *call) kindOfRecord(code identity.Code) audit.Kind {
 			return audit.KindRefuse
 		}
 		return ""
-	case c.route.Kind == KindOAuth || c.route.Kind == KindMint:
-		return ""
 	case code == identity.CodeForbidden:
 		return audit.KindRefuse
+	case c.route.Kind == KindOAuth || c.route.Kind == KindMint:
+		return ""
 	case len(c.account.handles) > 0 || c.route.Kept:
 		return audit.KindRevoke
 	}
@@ -274,7 +276,39 @@ func (c *call) tell(r *audit.Record, code identity.Code) {
 		if code != "" && denies(code) {
 			r.Decision = audit.Denied
 		}
+		if c.route.Path == backchannelPath {
+			c.tellWish(r)
+			r.Approval = c.account.approval
+			return
+		}
 		c.tellChange(r)
+		if r.Kind == audit.KindApproval {
+			c.tellApproval(r)
+		}
+	}
+}
+
+// tellApproval fills in what the approval is about that was asked for, decided on or used up.
+func (c *call) tellApproval(r *audit.Record) {
+	id, named := strings.CutPrefix(r.Target, "approvals/")
+	if !named {
+		return
+	}
+	r.Approval = id
+	x, ok := c.api.FSM.View().Approval(id)
+	if !ok {
+		return
+	}
+	r.Agent, r.Principal, r.Session, r.Scope = x.Agent, x.Principal, x.Session, string(x.Scopes)
+	r.Tool, r.ArgumentsHash, r.Audience, r.Expires = x.Tool, x.ArgumentsHash, x.Audience, x.Expires
+	if x.Kind == identity.ApprovalTool {
+		r.Audience = append(r.Audience, x.Application)
+	}
+	if x.Policy != "" {
+		r.Policies = append(c.account.policies[:0], x.Policy)
+	}
+	if r.Detail = x.Reason; x.Note != "" && c.route.Name != askRoute.Name {
+		r.Detail = x.Note
 	}
 }
 
@@ -324,8 +358,11 @@ func (c *call) tellWish(r *audit.Record) {
 	c.account.tellPolicies(r, c.grant.Diagnostics())
 }
 
-// tellRefusal fills in the policy that refused, or agrees.
+// tellRefusal fills in the policy that refused, or agrees, and the approval that would help.
 func (c *call) tellRefusal(r *audit.Record, e *identity.Error) {
+	if r.Approval == "" {
+		r.Approval = e.Approval
+	}
 	if e.Policy == "" {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/policy"
 )
@@ -39,6 +40,7 @@ func (a *API) backchannel(c *call) error {
 	if err := c.readForm(); err != nil {
 		return err
 	}
+	c.account.kind = audit.KindApproval
 	if err := a.enter(c, (*call).identifyAgent); err != nil {
 		return err
 	}
@@ -73,6 +75,7 @@ func (a *API) backchannel(c *call) error {
 		}
 	}
 	if principal := c.formText(formLoginHint); principal != "" {
+		c.account.user = principal
 		if err := c.underDelegation(principal); err != nil {
 			return err
 		}
@@ -92,6 +95,7 @@ func (a *API) backchannel(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.account.approval = asked.ID
 	if asked.Status == identity.ApprovalDenied {
 		return denied(asked)
 	}

@@ -1,9 +1,6 @@
 package api
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -140,7 +137,7 @@ func (a *API) createSession(c *call) error {
 		return err
 	}
 	if s.principal != "" {
-		if answered, err := a.findDelegation(c, &s, refusal); answered || err != nil {
+		if err := a.findDelegation(c, &s, refusal); err != nil {
 			return err
 		}
 	}
@@ -173,9 +170,8 @@ func (c *call) mayRun(agent string) error {
 }
 
 // findDelegation settles what the session rests on: the active delegation that the call has, unless there was a
-// refusal, or, where the caller may lend in the principal's name, a new one. Answered says that the response is
-// complete.
-func (a *API) findDelegation(c *call, s *sessionRequest, refusal *identity.Error) (answered bool, err error) {
+// refusal, or, where the caller may lend in the principal's name, a new one.
+func (a *API) findDelegation(c *call, s *sessionRequest, refusal *identity.Error) error {
 	delegation, principal := &c.lent.Delegation, c.lent.Principal
 	request := s.delegation(c.lent.Agent)
 	if refusal == nil {
@@ -185,33 +181,26 @@ func (a *API) findDelegation(c *call, s *sessionRequest, refusal *identity.Error
 			if s.scopes == "" {
 				request.Scopes = delegation.Scopes
 			}
-			if refused, err := a.lendFor(c, &request, principal); refused == nil && err == nil {
-				return false, nil
+			if a.lendFor(c, &request, principal) == nil {
+				return nil
 			}
 			// A short session is better than none.
 		}
 		c.request.Principal, c.request.Delegation = principal, delegation
-		return false, nil
+		return nil
 	}
 	switch {
 	case c.caller.token == nil:
-		return false, refusal
+		return refusal
 	case refusal.Code == identity.CodeDelegationMissing, refusal.Code == identity.CodeDelegationExpired:
 	case refusal.Code == identity.CodeDelegationWithdrawn && c.caller.token.Has(identity.RoleAdmin):
 	default:
-		return false, refusal
+		return refusal
 	}
 	if principal == nil {
 		principal = &identity.Principal{ID: s.principal, Status: identity.StatusActive}
 	}
-	refused, err := a.lendFor(c, &request, principal)
-	if refused != nil {
-		c.settled = true
-		c.ctx.Response.SetStatusCode(refused.StatusCode())
-		c.ctx.Response.Header.SetContentTypeBytes(refused.Header.ContentType())
-		c.ctx.Response.SetBody(refused.Body())
-	}
-	return refused != nil, err
+	return a.lendFor(c, &request, principal)
 }
 
 // mayRenew reports whether the delegation that was found leaves a session less than half the time that it could
@@ -226,32 +215,36 @@ func (c *call) mayRenew(s *sessionRequest, found *identity.Delegation) bool {
 		c.caller.token != nil && !c.view.ConsentBarred(found.Agent, found.Principal)
 }
 
-// lendFor makes the delegation that a session is to rest on, unless policy would refuse the session: then
-// nothing is written. Refused is the leader's refusal of the delegation.
-func (a *API) lendFor(c *call, request *wire.DelegationRequest, principal *identity.Principal) (refused *fasthttp.Response, err error) {
+// lendFor makes the delegation that a session is to rest on, unless policy would refuse the session: then nothing is
+// written.
+func (a *API) lendFor(c *call, request *wire.DelegationRequest, principal *identity.Principal) error {
 	provisional, err := c.provisional(request)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.request.Principal, c.request.Delegation = principal, &provisional
 	if err := a.decide(c); err != nil {
-		return nil, err
+		return err
 	}
-	id, refused, err := a.lend(c, request)
-	if refused != nil || err != nil {
-		return refused, err
+	var made wire.Delegation
+	if err := a.within(c, &lendRoute, lendRoute.Path+"?ensure_principal=true", request, &made); err != nil {
+		return err
 	}
 	// The lease stays the one that the caller was looked up under; what is read from here on is newer.
 	c.view = a.FSM.View()
+	if c.view.Index() < made.Revision {
+		return identity.Errorf(identity.CodeNotFresh, "the delegation was made, but this node has not heard of it yet").
+			WithHint("try again in a second")
+	}
 	agent, alive := c.view.Agent(request.AgentID)
-	delegation, found := c.view.Delegation(id)
+	delegation, found := c.view.Delegation(made.ID)
 	principal, known := c.view.Principal(request.PrincipalID)
 	if !found || !known || !alive {
-		return nil, identity.Errorf(identity.CodeConflict, "the delegation, its principal or its agent went away while the session was being made").
+		return identity.Errorf(identity.CodeConflict, "the delegation, its principal or its agent went away while the session was being made").
 			WithHint("try again")
 	}
 	c.request.Agent, c.request.Principal, c.request.Delegation = agent, principal, delegation
-	return nil, nil
+	return nil
 }
 
 // delegation is what a runtime lends for a session: its scopes, for as long as it was asked to last.
@@ -280,51 +273,6 @@ func (c *call) provisional(r *wire.DelegationRequest) (identity.Delegation, erro
 		Created: c.now, Expires: c.now + identity.Instant(r.Duration*1000), MaxHops: uint8(hops), Status: identity.DelegationActive,
 	}
 	return d, d.Validate()
-}
-
-// lendRoute is createDelegation as the session endpoint calls it.
-var lendRoute = Route{Method: "POST", Path: "/api/v1/delegations", Name: "lend", Kind: KindWrite}
-
-// lend makes a delegation the way a client would, with the caller's own credential: here, or at the leader.
-// When it returns an id, this node has applied the delegation. Refused is a refusal of the leader's.
-func (a *API) lend(c *call, request *wire.DelegationRequest) (id string, refused *fasthttp.Response, err error) {
-	var inner fasthttp.RequestCtx
-	inner.Init(&fasthttp.Request{}, c.ctx.RemoteAddr(), nil)
-	inner.Request.Header.SetMethod(lendRoute.Method)
-	inner.Request.SetRequestURI(lendRoute.Path + "?ensure_principal=true")
-	inner.Request.Header.SetContentType(contentTypeJSON)
-	inner.Request.Header.SetBytesV(fasthttp.HeaderAuthorization, c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization))
-	inner.Request.SetBodyRaw(encodeJSON(request))
-
-	sub := a.calls.get()
-	defer a.calls.put(sub)
-	sub.api, sub.ctx, sub.route, sub.id = a, &inner, &lendRoute, c.id
-	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
-	sub.caller, sub.identify, sub.source = c.caller, c.identify, c.source
-	err = a.write(sub, (*API).createDelegation)
-	if err = a.account(sub, err); err != nil {
-		return "", nil, err
-	}
-	answer := &inner.Response
-	if answer.StatusCode() != fasthttp.StatusCreated {
-		return "", answer, nil
-	}
-	var made wire.Delegation
-	if err := json.Unmarshal(answer.Body(), &made); err != nil {
-		return "", nil, fmt.Errorf("reading the delegation that was made: %w", err)
-	}
-	index, err := strconv.ParseUint(string(answer.Header.Peek(wire.HeaderIndex)), 10, 64)
-	if err != nil {
-		return "", nil, fmt.Errorf("reading the index of the delegation: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), catchUpWait)
-	defer cancel()
-	if err := a.FSM.WaitApplied(ctx, index); err != nil {
-		return "", nil, identity.Errorf(identity.CodeNotFresh, "the delegation was made, but this node has not heard of it yet").
-			WithHint("try again in a second")
-	}
-	c.setIndex(index)
-	return made.ID, nil, nil
 }
 
 // answerSession mints and answers.

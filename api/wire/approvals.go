@@ -57,7 +57,7 @@ type Approval struct {
 	DecidedAt   identity.Instant `json:"decided_at,omitempty"`
 	Note        string           `json:"note,omitempty" doc:"of who decided"`
 	UsedBy      string           `json:"used_by,omitempty"`
-	UsedFor     string           `json:"used_for,omitempty" doc:"the session that it was used up by"`
+	UsedFor     string           `json:"used_for,omitempty" doc:"the session that it was used up by, or the request"`
 	UsedAt      identity.Instant `json:"used_at,omitempty"`
 	Revision    uint64           `json:"revision" doc:"log index of the last change"`
 }
