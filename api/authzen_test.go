@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/audit"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 )
@@ -109,26 +110,61 @@ func TestErrorsOfSingleEvaluationsAreInTheirContext(t *testing.T) {
 	require.Equal(t, map[string]string{"403": "A policy forbids this"}, answer[3].Context.ReasonUser)
 }
 
-// The specification's own single request, an account that a user reads, is about no agent: there is no decision on it.
-func TestWhatIsNotDeputysToDecideIsRefused(t *testing.T) {
-	g, secret, _ := newDocuments(t)
+// The specification's own single request, an account that a user reads, is well-formed and about no agent. What is not
+// known is denied (a decision of false, by status 200); only what is no evaluation at all is a status of 400.
+func TestWhatIsNotDeputysToDecideIsDenied(t *testing.T) {
+	g, secret, session := newDocuments(t)
 	n := g.nodes[0]
-	body := `{"subject":{"type":"user","id":"alice@example.com"},"resource":{"type":"account","id":"123"},"action":{"name":"can_read","properties":{"method":"GET"}},"context":{"time":"1985-10-26T01:22-07:00"}}`
-	problem := n.send("POST", "/access/v1/evaluation", body, basic("records", secret)).refused(identity.CodeInvalid)
-	require.Equal(t, "/subject/type", problem.Errors[0].Pointer)
+	as := basic("records", secret)
+	for pointer, body := range map[string]string{
+		"/subject/type":  `{"subject":{"type":"user","id":"alice@example.com"},"resource":{"type":"account","id":"123"},"action":{"name":"can_read","properties":{"method":"GET"}},"context":{"time":"1985-10-26T01:22-07:00"}}`,
+		"/resource/type": fmt.Sprintf(`{"subject":{"type":"session","id":%q},"resource":{"type":"todo","id":"1"},"action":{"name":"can_read"}}`, session),
+		"/action/name":   `{"subject":{"type":"agent","id":"alice"},"action":{"name":"can_read"},"resource":{"type":"tool","id":"x"}}`,
+	} {
+		decision := ok[wire.AccessDecision](n.send("POST", "/access/v1/evaluation", body, as), 200)
+		require.False(t, decision.Decision)
+		require.EqualValues(t, 400, decision.Context.Error.Status)
+		require.True(t, strings.HasPrefix(decision.Context.Error.Message, pointer+" is "), decision.Context.Error.Message)
+		require.Equal(t, string(identity.CodeInvalid), n.records(audit.Query{Kinds: []audit.Kind{audit.KindEvaluate}, Decision: audit.Denied})[0].Reason)
+	}
 	for name, body := range map[string]string{
 		"no action":             `{"subject":{"type":"agent","id":"alice"},"resource":{"type":"application","id":"records"}}`,
-		"another action":        `{"subject":{"type":"agent","id":"alice"},"action":{"name":"can_read"},"resource":{"type":"tool","id":"x"}}`,
+		"no subject":            `{"action":{"name":"x"},"resource":{"type":"application","id":"records"}}`,
+		"no resource type":      `{"subject":{"type":"user","id":"alice"},"action":{"name":"x"},"resource":{"id":"records"}}`,
 		"bad address":           `{"subject":{"type":"agent","id":"alice"},"action":{"name":"x"},"resource":{"type":"application","id":"records"},"context":{"source_ip":"here"}}`,
 		"address that is none":  `{"subject":{"type":"agent","id":"alice"},"action":{"name":"x"},"resource":{"type":"application","id":"records"},"context":{"source_ip":7}}`,
 		"hash that is none":     `{"subject":{"type":"agent","id":"alice"},"action":{"name":"x"},"resource":{"type":"application","id":"records","properties":{"arguments_hash":"abc"}}}`,
 		"session with a user":   `{"subject":{"type":"session","id":"x","properties":{"principal":"u"}},"action":{"name":"x"},"resource":{"type":"application","id":"records"}}`,
 		"session for a session": `{"subject":{"type":"session","id":"x"},"action":{"name":"session"},"resource":{"type":"application","id":"records"}}`,
+		"approved session":      `{"subject":{"type":"agent","id":"alice"},"action":{"name":"session"},"resource":{"type":"application","id":"records"},"context":{"approval":{"id":"apr_1"}}}`,
+		"approved agent":        `{"subject":{"type":"agent","id":"alice"},"action":{"name":"x"},"resource":{"type":"application","id":"records"},"context":{"approval":{"id":"apr_1"}}}`,
 	} {
-		if n.send("POST", "/access/v1/evaluation", body, basic("records", secret)).problem().Status != 400 {
+		if n.send("POST", "/access/v1/evaluation", body, as).problem().Status != 400 {
 			require.Fail(t, name)
 		}
 	}
+}
+
+// "The PDP MUST include the same identifier in the response", which is an arbitrary string; for others than enforcement
+// points an id that is not sane is replaced.
+func TestRequestIdentifierComesBackAsItWas(t *testing.T) {
+	g, secret, session := newDocuments(t)
+	n := g.nodes[0]
+	body := fmt.Sprintf(`{"subject":{"type":"session","id":%q},"action":{"name":"list"},"resource":{"type":"application","id":"records"}}`, session)
+	for _, id := range []string{"bfe9eb29-ab87-4ca3-be83-a1d5d8305716", "any string: {é} at/all", strings.Repeat("long", 100)} {
+		for path, text := range map[string]string{"/access/v1/evaluation": body, "/access/v1/evaluations": body, "/.well-known/authzen-configuration": ""} {
+			options := []option{basic("records", secret), with(wire.HeaderRequestID, id)}
+			a := n.send("POST", path, text, options...)
+			if text == "" {
+				a = n.send("GET", path, nil, options[1])
+			}
+			require.Equal(t, 200, a.Status)
+			require.Equal(t, id, a.Header.Get(wire.HeaderRequestID))
+		}
+		require.Equal(t, id, n.send("POST", "/access/v1/evaluation", `{}`, basic("records", secret), with(wire.HeaderRequestID, id)).Header.Get(wire.HeaderRequestID), "also of an error")
+		require.Equal(t, id, n.send("POST", "/access/v1/evaluation", body, basic("records", "wrong"), with(wire.HeaderRequestID, id)).Header.Get(wire.HeaderRequestID))
+	}
+	require.NotEqual(t, "a b", n.send("GET", "/api/v1/agents", nil, with(wire.HeaderRequestID, "a b")).Header.Get(wire.HeaderRequestID))
 }
 
 func (n *node) decides(subject, action, resource string, options ...option) wire.AccessDecision {

@@ -122,7 +122,17 @@ func (c *call) setID(now identity.Instant) {
 		entropy[8], entropy[9] = byte(lo), byte(lo>>8)
 		c.id = identity.AppendID(append(c.idBuffer[:0], identity.PrefixRequest...), now, entropy)
 	}
-	c.ctx.Response.Header.SetCanonical(headerRequestID, c.id)
+	c.showID()
+}
+
+// showID says which request the answer belongs to. A route that echoes gives the caller's id back as it is, whatever it is
+// made of; in the log and in the audit trail stands one that is sane.
+func (c *call) showID() {
+	id := c.id
+	if given := c.ctx.Request.Header.PeekCanonical(headerRequestID); c.route.Echoes && len(given) > 0 {
+		id = given
+	}
+	c.ctx.Response.Header.SetCanonical(headerRequestID, id)
 }
 
 func saneID(id []byte) bool {

@@ -100,7 +100,7 @@ func (a *API) fail(c *call, err error) {
 	keep := retainHeaders(response)
 	response.Reset()
 	keep.restore(response)
-	response.Header.SetBytesV(wire.HeaderRequestID, c.id)
+	c.showID()
 	response.SetStatusCode(v.status)
 	if c.origin != nil {
 		c.ctx.SetUserValue(failureKey, e.Code)

@@ -60,6 +60,8 @@ type Route struct {
 	Slow bool
 	// Applications says that an application may ask as well, with credentials of its own (HTTP Basic).
 	Applications bool
+	// Echoes says that X-Request-Id comes back as it was sent, also where it is not taken over.
+	Echoes bool
 	// Unchanged says that a conditional request may be answered 304.
 	Unchanged bool
 

@@ -41,7 +41,7 @@ type AccessEvaluation struct {
 	Subject  AccessSubject   `json:"subject"`
 	Action   AccessAction    `json:"action"`
 	Resource AccessResource  `json:"resource"`
-	Context  json.RawMessage `json:"context,omitempty" doc:"source_ip: the agent's address, as the caller sees it; absent: none is known; other members are not looked at"`
+	Context  json.RawMessage `json:"context,omitempty" doc:"source_ip: the agent's address, as the caller sees it; absent: none is known; approval: {id}, which is used up where it makes the difference; other members are not looked at"`
 }
 
 // AccessEvaluationItem is one of several evaluations; what it leaves out is taken from the whole request.
@@ -74,13 +74,38 @@ type AccessDecisions struct {
 
 // DecisionContext says why.
 type DecisionContext struct {
+	EvaluationID     string            `json:"evaluation_id,omitempty" doc:"beside access_request: names this evaluation; the request id"`
 	Code             identity.Code     `json:"code,omitempty" doc:"the rule that refuses"`
 	PolicyID         string            `json:"policy_id,omitempty" doc:"the policy that refuses, or agrees with the refusal"`
 	ReasonUser       map[string]string `json:"reason_user,omitempty" doc:"by status of HTTP"`
 	ReasonAdmin      map[string]string `json:"reason_admin,omitempty" doc:"by status of HTTP"`
 	ApprovalRequired bool              `json:"approval_required,omitempty" doc:"a human's approval would lift the refusal"`
+	AccessRequest    *AccessRequest    `json:"access_request,omitempty" doc:"what a human is asked about this very call; still it is denied"`
+	Approval         *DecisionApproval `json:"approval,omitempty" doc:"the approval that was used up for this call"`
 	Monitored        []string          `json:"monitored,omitempty" doc:"policies that would have denied it, were they enforced"`
 	Error            *DecisionError    `json:"error,omitempty" doc:"why this evaluation could not be made"`
+}
+
+// AccessRequest is an approval of a tool call that was asked for, by the names of AuthZEN's Access Request and Approval
+// profile. Nothing has to be submitted any more.
+type AccessRequest struct {
+	Reason    string           `json:"reason" doc:"approval-required"`
+	Template  string           `json:"template,omitempty" doc:"the policy that wants an approval"`
+	ExpiresAt identity.Instant `json:"expires_at"`
+	Task      AccessTask       `json:"task"`
+}
+
+// AccessTask is where the answer is to be had.
+type AccessTask struct {
+	ID             string                  `json:"id" doc:"of the approval; send it as context.approval.id once it is approved"`
+	Status         identity.ApprovalStatus `json:"status" doc:"pending, or approved where the approval is there and was not named"`
+	StatusEndpoint string                  `json:"status_endpoint" doc:"answers the approval; ?wait_seconds= waits for the decision"`
+	ExpiresAt      identity.Instant        `json:"expires_at"`
+}
+
+// DecisionApproval names an approval of the very call that is asked about.
+type DecisionApproval struct {
+	ID string `json:"id"`
 }
 
 // DecisionError is an evaluation that makes no sense.
