@@ -80,6 +80,22 @@ func TestFaultsAreNamedWithTheirPlace(t *testing.T) {
 			`forbid (principal is Agent, action, resource is User);`,
 			[]string{`line 1, column 1: no action fits what the head says of principal and resource; agents create sessions for applications and call tools, and users delegate to agents`},
 		},
+		"asked for, and unknown in the context": {
+			fmt.Sprintf(agent, `context.approval && (context has sorce_ip && context.sorce_ip.isLoopback())`),
+			[]string{`line 2, column 41: the context has no attribute "sorce_ip"; did you mean "source_ip"?`},
+		},
+		"asked for in quotes, and unknown in the context": {
+			"forbid (principal is Agent, action, resource)\nunless { !(context has \"usr\") };",
+			[]string{`line 2, column 24: the context has no attribute "usr"; did you mean "user"?`},
+		},
+		"asked for, and unknown anywhere": {
+			fmt.Sprintf(agent, `principal has owner_grup || resource has tags`),
+			[]string{`line 2, column 22: nothing here has an attribute "owner_grup"; did you mean "owner_group"?`},
+		},
+		"asked for of another type": {
+			`forbid (principal, action, resource) when { principal has agent_type && principal.agent_type == "autonomous" };`,
+			nil,
+		},
 		"may be missing": {
 			fmt.Sprintf(agent, `context.approval && !context.source_ip.isLoopback()`),
 			[]string{`line 2, column 37: "source_ip" may be missing; ask for it first, as in context has source_ip && …`},

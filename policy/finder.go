@@ -69,7 +69,7 @@ func (f *finder) ownRules() []fault {
 			case ast.NodeTypeAccess:
 				faults = f.notOfLiteral(faults, p, n.Arg)
 			case ast.NodeTypeHas:
-				faults = f.notOfLiteral(faults, p, n.Arg)
+				faults = f.unknownHas(f.notOfLiteral(faults, p, n.Arg), p, n)
 			case ast.NodeTypeIn:
 				faults = f.notOfLiteral(faults, p, n.Left)
 			case ast.NodeTypeIsIn:
@@ -101,6 +101,26 @@ func (f *finder) notOfLiteral(faults []fault, p *part, arg ast.IsNode) []fault {
 	}
 	return append(faults, f.at(p.from, "nothing is known of %s here", value.Value).
 		advise("ask about principal, resource or context.user, and compare them with it"))
+}
+
+// unknownHas refuses to ask for an attribute that is nowhere in the schema. To Cedar that is a question like any other,
+// whose answer is always no: mistyped, it would forbid nobody or everybody.
+func (f *finder) unknownHas(faults []fault, p *part, n ast.NodeTypeHas) []fault {
+	name := string(n.Value)
+	if isVariable(n.Arg, "context") {
+		if slices.Contains(known().attributesOf(""), name) {
+			return faults
+		}
+		return append(faults, f.at(p.to-1, "the context has no attribute %q", name).suggest(name, known().attributesOf("")))
+	}
+	var anywhere []string
+	for _, of := range known().entityTypes() {
+		anywhere = append(anywhere, known().attributesOf(types.EntityType(of))...)
+	}
+	if slices.Contains(anywhere, name) {
+		return faults
+	}
+	return append(faults, f.at(p.to-1, "nothing here has an attribute %q", name).suggest(name, anywhere))
 }
 
 func (f *finder) literalTag(faults []fault, p *part, key ast.IsNode) []fault {
