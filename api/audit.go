@@ -354,6 +354,9 @@ func (c *call) tellWish(r *audit.Record) {
 		r.Chain = append(r.Chain, link)
 	}
 	r.Audience, r.Detail = c.request.Audience, c.request.TriggerReason
+	if c.request.MaxSeconds > 0 { // as was asked for: nothing of it has begun
+		r.Expires = c.now + identity.Instant(min(c.request.MaxSeconds, identity.MaxSessionSeconds)*1000)
+	}
 	c.tellRequest(r)
 	c.account.tellPolicies(r, c.grant.Diagnostics())
 }

@@ -122,7 +122,11 @@ func (s *schemas) responses(r *Route) object {
 	case r.Produces == mediaEvents:
 		success["content"] = object{mediaEvents: object{"schema": object{"type": "string"}, "x-deputy-event": s.of(reflect.TypeOf(r.Response))}}
 	case r.Response != nil:
-		success["content"] = object{contentTypeJSON: object{"schema": s.of(reflect.TypeOf(r.Response))}}
+		schema := s.of(reflect.TypeOf(r.Response))
+		if r.Or != nil {
+			schema = object{"anyOf": []object{schema, s.of(reflect.TypeOf(r.Or))}}
+		}
+		success["content"] = object{contentTypeJSON: object{"schema": schema}}
 	}
 	if r.Kind == KindWrite {
 		success["headers"] = object{wire.HeaderFenced: object{

@@ -40,6 +40,8 @@ type Route struct {
 	// Request and Response are zero values of their wire types; nil is no body.
 	Request  any
 	Response any
+	// Or is another type that may be answered in place of Response.
+	Or any
 	// Media is the request's media type where it isn't JSON.
 	Media string
 	// Optional says that the request may have no body.

@@ -35,7 +35,7 @@ func policyRoutes() []Route {
 		},
 		{
 			Method: "POST", Path: policiesPath + "/simulate", Name: "simulatePolicies", Kind: KindRead, Roles: readers,
-			Request: wire.SimulateRequest{}, Response: wire.Simulation{}, Status: 200, Summary: "Tell what would come of a request, also with policies that are only drafts", handler: (*API).simulate,
+			Request: wire.SimulateRequest{}, Response: wire.Simulation{}, Or: wire.Replay{}, Status: 200, Summary: "Tell what would come of a request, or of all those that the audit trail has recorded, also with policies that are only drafts", handler: (*API).simulate,
 		},
 		{
 			Method: "GET", Path: policiesPath + "/{id}/hits", Name: "getPolicyHits", Kind: KindRead, Roles: readers,

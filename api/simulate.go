@@ -25,6 +25,9 @@ func (a *API) simulate(c *call) error {
 	if err := c.body(&s.SimulateRequest); err != nil {
 		return err
 	}
+	if s.Replay != nil {
+		return a.replayTrail(c, &s)
+	}
 	if err := a.readSimulation(c, &s); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ const MaxDrafts = 100
 // SimulateRequest asks what would come of a request. The first fields are those of POST /api/v1/sessions.
 type SimulateRequest struct {
 	Action          string          `json:"action,omitempty" doc:"CreateSession, CallTool or Delegate; absent: CallTool where there is a tool, and else CreateSession"`
-	AgentID         string          `json:"agent_id"`
+	AgentID         string          `json:"agent_id,omitempty" doc:"who asks; there, unless replay is"`
 	PrincipalUserID string          `json:"principal_user_id,omitempty" doc:"absent: an autonomous run"`
 	RequestedScopes identity.Scopes `json:"requested_scopes,omitempty" doc:"absent: the agent's default scopes"`
 	Audience        []string        `json:"audience,omitempty" doc:"application ids or audience URIs"`
@@ -32,6 +32,7 @@ type SimulateRequest struct {
 	Approved    bool             `json:"approved,omitempty" doc:"true: as if a human had approved this very request"`
 
 	Policies []PolicyRequest `json:"policies,omitempty" doc:"drafts, at most 100: each takes the place of the policy of its id, or is one more"`
+	Replay   *ReplayRequest  `json:"replay,omitempty" doc:"in place of a request: decide again on those that the audit trail has recorded; the answer is a Replay, for role auditor"`
 }
 
 // SimulatedTool is a tool that is called.
