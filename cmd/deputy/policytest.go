@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -114,19 +115,27 @@ type simulateFlags struct {
 	tool     wire.SimulatedTool
 	policies string
 	at       string
+	since    string
+	examples int
 }
 
 func (a *app) policySimulate() *cobra.Command {
 	var f simulateFlags
 	var b body
 	cmd := &cobra.Command{
-		Use:   "simulate --agent AGENT | simulate -f FILE",
-		Short: "Tell what would come of a request, also with policies that are only drafts",
+		Use:   "simulate --agent AGENT | simulate -f FILE | simulate -f DRAFT.cedar --since 24h",
+		Short: "Tell what would come of a request, or whom drafts would break",
+		Long: `Tell what would come of a request, also with policies that are only drafts. With --since, what the audit trail has
+recorded from then on is decided again with the drafts: who would break is told by agent, scope and policy, with examples.`,
 		Example: `  deputy policy simulate --agent inbox-assistant --principal user@company.com --scope gmail.send
   deputy policy simulate --agent support-triage-agent --source-ip 192.0.2.7 --policies policies/
-  deputy policy simulate --agent bookkeeper --tool payments.send --application ledger`,
+  deputy policy simulate --agent bookkeeper --tool payments.send --application ledger
+  deputy policy simulate --file no-night-shifts.cedar --since 24h`,
 		Args: exactly(),
 		RunE: a.does(func(ctx context.Context, c *client.Client, _ []string) error {
+			if f.since != "" {
+				return a.replayDrafts(ctx, c, &f, cmp.Or(b.file, f.policies))
+			}
 			request, err := b.or(a, func() (any, error) { return f.make(a) })
 			if err != nil {
 				return err
@@ -154,8 +163,22 @@ func (a *app) policySimulate() *cobra.Command {
 	flags.StringVar(&f.at, "time", "", "when it asks, in RFC 3339; absent: now")
 	flags.BoolVar(&r.Approved, "approved", false, "as if a human had approved it")
 	flags.StringVar(&f.policies, "policies", "", "folder with drafts NAME"+cedarSuffix+", or one such file")
-	b.flag(cmd, "agent")
-	cmd.MarkFlagsOneRequired("agent", "file")
+	flags.StringVar(&f.since, "since", "", "replay the audit trail from then on: a time, or how long ago, such as 24h; --file or --policies has the drafts")
+	flags.IntVar(&f.examples, "examples", wire.DefaultReplayedShown, "with --since: how many records to show")
+	b.flag(cmd, "agent", "policies")
+	cmd.MarkFlagsOneRequired("agent", "file", "since")
+	for _, single := range []string{"principal", "scope", "audience", "reason", "seconds", "lends", "after", "tool", "source-ip", "time", "approved"} {
+		cmd.MarkFlagsMutuallyExclusive("since", single)
+	}
+	before(cmd, func() error {
+		if f.since != "" {
+			a.patience = max(a.patience, replayPatience)
+		}
+		if f.examples < 1 || f.examples > wire.MaxReplayedShown {
+			return usagef("--examples is %d; it must be between 1 and %d", f.examples, wire.MaxReplayedShown)
+		}
+		return nil
+	})
 	cmd.MarkFlagsRequiredTogether("tool", "application")
 	mustComplete(cmd.RegisterFlagCompletionFunc("agent", a.completeAgents()))
 	return cmd
@@ -176,12 +199,8 @@ func (f *simulateFlags) make(a *app) (any, error) {
 		}
 	}
 	if f.policies != "" {
-		files, err := a.readPolicies(f.policies)
-		if err != nil {
+		if r.Policies, err = a.drafts(f.policies); err != nil {
 			return nil, err
-		}
-		for _, p := range files {
-			r.Policies = append(r.Policies, wire.PolicyRequest{ID: p.ID, Text: p.Text, Mode: identity.PolicyMode(p.Mode), Description: p.Description})
 		}
 	}
 	return r, nil
