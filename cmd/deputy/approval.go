@@ -68,6 +68,7 @@ func approvalSubject(x *wire.Approval) string {
 func (a *app) approvalGet() *cobra.Command {
 	return &cobra.Command{
 		Use:     "get ID",
+		Aliases: []string{"show"},
 		Short:   "Show what is asked for, by whom, and what came of it",
 		Example: "  deputy approval get apr_01ks8n1x5b5e5fh2wwt0rrnq7a",
 		Args:    exactly("the approval's id"),

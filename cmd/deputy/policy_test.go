@@ -100,21 +100,21 @@ func TestDraftsAreReplayedFromTheCommandLine(t *testing.T) {
 	require.Equal(t, exitDone, deputy(t, "", "agent", "assign", "support-triage-agent", "zendesk").code)
 	session := into[wire.Session](t, "", "session", "create", "--agent", "support-triage-agent")
 	writeFiles(t, map[string]string{"no-assigning.cedar": noDeleting, "bad.cedar": "forbid"})
-	shown := deputy(t, "", "policy", "simulate", "--file", "no-assigning.cedar", "--since", "24h")
+	shown := deputy(t, "", "policy", "simulate", "--file", "no-assigning.cedar", "--since", "2020-01-01T00:00:00Z")
 	require.Equal(t, exitDone, shown.code, shown.err)
 	require.Regexp(t, `Would break +1, of which 0 could be approved`, shown.out)
 	require.Regexp(t, `support-triage-agent +1 +0 +0`, shown.out)
 	require.Regexp(t, `no-assigning +1 +0 +0`, shown.out)
 	require.Contains(t, shown.out, "Nobody deletes tickets")
-	replay := into[wire.Replay](t, "", "policy", "simulate", "--policies", "no-assigning.cedar", "--since", "24h", "--agent", "support-triage-agent", "--examples", "1")
+	replay := into[wire.Replay](t, "", "policy", "simulate", "--policies", "no-assigning.cedar", "--since", "2020-01-01T00:00:00Z", "--agent", "support-triage-agent", "--examples", "1")
 	require.True(t, replay.Complete)
 	require.Len(t, replay.Examples, 1)
 	require.Equal(t, session.SessionID, replay.Examples[0].SessionID)
 	require.Equal(t, exitDone, deputy(t, "", "audit", "query", "--session", session.SessionID).code)
 	require.Len(t, *into[[]wire.Policy](t, "", "policy", "list"), len(policy.Shipped()), "nothing was put")
 
-	require.Equal(t, exitFailed, deputy(t, "", "policy", "simulate", "--file", "bad.cedar", "--since", "24h").code)
-	for _, wrong := range [][]string{{"--since", "24h"}, {"--file", "no-assigning.cedar", "--since", "yesterday"}, {"--since", "1h", "--tool", "x", "--application", "y"}, {"--file", "no-assigning.cedar", "--since", "1h", "--examples", "0"}} {
+	require.Equal(t, exitFailed, deputy(t, "", "policy", "simulate", "--file", "bad.cedar", "--since", "2020-01-01T00:00:00Z").code)
+	for _, wrong := range [][]string{{"--since", "2020-01-01T00:00:00Z"}, {"--file", "no-assigning.cedar", "--since", "yesterday"}, {"--since", "1h", "--tool", "x", "--application", "y"}, {"--file", "no-assigning.cedar", "--since", "1h", "--examples", "0"}} {
 		require.Equal(t, exitUsage, deputy(t, "", append([]string{"policy", "simulate"}, wrong...)...).code, wrong)
 	}
 }
