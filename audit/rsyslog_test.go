@@ -50,7 +50,7 @@ func TestRsyslogParsesTheRecords(t *testing.T) {
 	program, err := exec.LookPath("rsyslogd")
 	if err != nil {
 		if program = "/usr/sbin/rsyslogd"; !isProgram(program) {
-			if os.Getenv("CI") == "true" {
+			if os.Getenv("DEPUTY_REQUIRE_RSYSLOG") == "true" { // .ci/run could install it
 				t.Fatal("rsyslogd is not installed: apt-get install rsyslog")
 			}
 			t.Skip("rsyslogd is not installed (Debian: apt-get install rsyslog)")
