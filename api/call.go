@@ -129,8 +129,10 @@ func (c *call) setID(now identity.Instant) {
 // made of; in the log and in the audit trail stands one that is sane.
 func (c *call) showID() {
 	id := c.id
-	if given := c.ctx.Request.Header.PeekCanonical(headerRequestID); c.route.Echoes && len(given) > 0 {
-		id = given
+	if c.route.Echoes {
+		if given := c.ctx.Request.Header.PeekCanonical(headerRequestID); len(given) > 0 {
+			id = given
+		}
 	}
 	c.ctx.Response.Header.SetCanonical(headerRequestID, id)
 }

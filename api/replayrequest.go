@@ -137,18 +137,17 @@ func (r *replay) decideSession(e *audit.Entry, wish policy.Request) decision {
 			r.c.request.Approval = approvalOf(wish.Agent.Name, policy.SessionBinding(&r.c.request), r.c.now)
 		}
 		err := r.Policy.Decide(&r.c.request, &r.grant)
-		refusal, err := refusalOfReplay(err)
-		return refusal, *r.grant.Diagnostics(), err
+		return refusalAgain(err), *r.grant.Diagnostics(), nil
 	}
 }
 
-// refusalOfReplay is refusalOf for a request that was made of a record: one that makes no sense is a reason to tell it
-// apart, and not to break off.
-func refusalOfReplay(err error) (*identity.Error, error) {
-	if identity.CodeOf(err) == identity.CodeInvalid {
-		return asError(err), nil
+// refusalAgain is the refusal of a request that was made of a record. One that makes no sense, or that breaks something, is a
+// reason to tell the record apart, and not to break off.
+func refusalAgain(err error) *identity.Error {
+	if err == nil {
+		return nil
 	}
-	return refusalOf(err)
+	return asError(err)
 }
 
 // evaluation is a question that the decision point was asked.
@@ -206,8 +205,7 @@ func (r *replay) decideTool(e *audit.Entry, request *policy.ToolRequest) decisio
 			request.Approval = approvalOf(request.Agent.Name, policy.ToolBinding(request), request.Now)
 		}
 		d, err := r.Policy.DecideTool(request)
-		refusal, err := refusalOfReplay(err)
-		return refusal, d.Diagnostics, err
+		return refusalAgain(err), d.Diagnostics, nil
 	}
 }
 
@@ -248,7 +246,6 @@ func (r *replay) delegation(e *audit.Entry) (decision, skipped) {
 	return func(set *policy.Set) (*identity.Error, policy.Diagnostics, error) {
 		request.Policies = set
 		d, err := r.Policy.DecideDelegation(request)
-		refusal, err := refusalOfReplay(err)
-		return refusal, d.Diagnostics, err
+		return refusalAgain(err), d.Diagnostics, nil
 	}, asItWas
 }

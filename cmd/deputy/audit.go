@@ -43,6 +43,7 @@ func (f *auditFlags) add(a *app, cmd *cobra.Command) {
 		{&f.filter.Outcome, "outcome", "success or failure"},
 		{&f.filter.Policy, "policy", "only what this policy decided, or would have"},
 		{&f.filter.Delegation, "delegation", "only what rests on this delegation"},
+		{&f.filter.Approval, "approval", "only what this approval was asked for, given or used up by"},
 		{&f.filter.Application, "application", "only what this application asked or reported"},
 		{&f.filter.Credential, "credential", "only of callers that proved themselves with this"},
 		{&f.filter.Target, "target", "only what was done to this, such as agents/inbox-assistant"},
