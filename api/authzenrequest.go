@@ -87,8 +87,11 @@ func (c *call) readEvaluation(r *wire.AccessEvaluation, pointer string) (*evalua
 	e.requiredScope, e.argumentsHash = resource.RequiredScope, resource.ArgumentsHash
 	e.approval = context.Approval.ID
 	for _, member := range []struct{ name, value string }{
-		{"/subject/type", r.Subject.Type}, {"/subject/id", r.Subject.ID}, {"/action/name", r.Action.Name},
-		{"/resource/type", r.Resource.Type}, {"/resource/id", r.Resource.ID},
+		{"/subject/type", r.Subject.Type},
+		{"/subject/id", r.Subject.ID},
+		{"/action/name", r.Action.Name},
+		{"/resource/type", r.Resource.Type},
+		{"/resource/id", r.Resource.ID},
 	} {
 		if member.value == "" {
 			return nil, invalidField(pointer+member.name, "is empty")

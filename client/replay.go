@@ -37,8 +37,14 @@ func (c *Client) ReplayAll(ctx context.Context, r wire.ReplayRequest, drafts []w
 
 func addReplay(all, part *wire.Replay, examples int) {
 	for _, sum := range []struct{ to, one *int64 }{
-		{&all.Records, &part.Records}, {&all.Allowed, &part.Allowed}, {&all.Denied, &part.Denied}, {&all.Breaks, &part.Breaks},
-		{&all.Frees, &part.Frees}, {&all.Stale, &part.Stale}, {&all.Skipped, &part.Skipped}, {&all.ApprovalRequired, &part.ApprovalRequired},
+		{&all.Records, &part.Records},
+		{&all.Allowed, &part.Allowed},
+		{&all.Denied, &part.Denied},
+		{&all.Breaks, &part.Breaks},
+		{&all.Frees, &part.Frees},
+		{&all.Stale, &part.Stale},
+		{&all.Skipped, &part.Skipped},
+		{&all.ApprovalRequired, &part.ApprovalRequired},
 	} {
 		*sum.to += *sum.one
 	}
