@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/bench/load"
 )
 
 // Ceiling names a server that does one thing only: what a subject can't be faster than.
@@ -62,8 +64,8 @@ func (o *CeilingOptions) validate() error {
 	if len(o.Kinds) == 0 {
 		return fmt.Errorf("no ceiling named; there are %v", ceilings())
 	}
-	if o.BodyBytes < 32 || o.BodyBytes > maxResponseBytes/2 {
-		return fmt.Errorf("body has %d bytes; it must have 32 to %d", o.BodyBytes, maxResponseBytes/2)
+	if o.BodyBytes < 32 || o.BodyBytes > load.MaxResponseBytes/2 {
+		return fmt.Errorf("body has %d bytes; it must have 32 to %d", o.BodyBytes, load.MaxResponseBytes/2)
 	}
 	if o.TokenBytes < 128 || o.TokenBytes > maxTokenBytes {
 		return fmt.Errorf("token has %d bytes; it must have 128 to %d", o.TokenBytes, maxTokenBytes)

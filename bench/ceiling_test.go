@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -29,11 +30,11 @@ func testCeilings(t *testing.T, tokens ...string) *ceilingServer {
 
 func ask(t *testing.T, address string, request []byte) (status int, body []byte) {
 	t.Helper()
-	c, err := dial(t.Context(), address)
+	c, err := load.Dial(t.Context(), address, nil)
 	require.NoError(t, err)
-	defer c.close()
-	require.NoError(t, c.until(time.Now().Add(10*time.Second)))
-	status, body, err = c.exchange(request)
+	defer c.Close()
+	require.NoError(t, c.Until(time.Now().Add(10*time.Second)))
+	status, body, err = c.Exchange(request)
 	require.NoError(t, err)
 	return status, bytes.Clone(body)
 }
@@ -109,7 +110,7 @@ func TestCeilingsRefuseWhatTheyCannotDo(t *testing.T) {
 		"no kind":      {BodyBytes: 300, TokenBytes: 690},
 		"unknown kind": {Kinds: []Ceiling{"glass"}, BodyBytes: 300, TokenBytes: 690},
 		"tiny body":    {Kinds: ceilings(), BodyBytes: 3, TokenBytes: 690},
-		"huge body":    {Kinds: ceilings(), BodyBytes: maxResponseBytes, TokenBytes: 690},
+		"huge body":    {Kinds: ceilings(), BodyBytes: load.MaxResponseBytes, TokenBytes: 690},
 		"tiny token":   {Kinds: ceilings(), BodyBytes: 300, TokenBytes: 10},
 	} {
 		t.Run(name, func(t *testing.T) {

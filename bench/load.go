@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
 	"github.com/deputy-id/deputy/identity"
 )
@@ -79,7 +80,7 @@ type Loaded struct {
 	Refused  map[identity.Code]int `json:"refused,omitempty"` // for another reason
 	Seconds  float64               `json:"seconds"`
 	Rate     float64               `json:"rate"` // objects created a second
-	Latency  Latency               `json:"latency"`
+	Latency  load.Latency               `json:"latency"`
 }
 
 // Load puts agents, principals and delegations into a cluster by POST /api/v1/bulk. Agents and principals that
@@ -95,7 +96,7 @@ func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
 		Environment: environment(), Load: "closed loop over POST /api/v1/bulk", Batch: o.Batch, Concurrency: o.Concurrency,
 	}
 	for _, stage := range people.bulkStages(o.Agents, o.Delegations) {
-		l := &loading{LoadOptions: o, stage: stage, seen: newSample(), outcome: Loaded{Kind: stage.kind}}
+		l := &loading{LoadOptions: o, stage: stage, seen: load.NewSample(1), outcome: Loaded{Kind: stage.kind}}
 		if err := l.run(ctx); err != nil {
 			return nil, fmt.Errorf("loading %ss: %w", stage.kind, err)
 		}
@@ -140,7 +141,7 @@ func (p *population) bulkStages(agents, delegations int) []bulkStage {
 type loading struct {
 	LoadOptions
 	stage bulkStage
-	seen  *sample
+	seen  *load.Sample
 
 	lock    sync.Mutex
 	next    int
@@ -168,7 +169,7 @@ func (l *loading) run(ctx context.Context) error {
 	err := group.Wait()
 	l.outcome.Seconds = time.Since(start).Seconds()
 	l.outcome.Rate = float64(l.outcome.Created) / l.outcome.Seconds
-	l.outcome.Latency = l.seen.latency()
+	l.outcome.Latency = l.seen.Latency()
 	return err
 }
 
@@ -195,7 +196,7 @@ func (l *loading) post(ctx context.Context, body *wire.Bulk) error {
 	}, &answer); err != nil {
 		return err
 	}
-	l.seen.record([]time.Duration{time.Since(start)})
+	l.seen.Record(time.Since(start))
 	return l.count(&answer)
 }
 

@@ -3,10 +3,16 @@ package bench
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"os"
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 )
 
 // TestMain lets the test binary stand in for the deputy binary where a run starts processes of its own.
@@ -53,4 +59,23 @@ func ceilingProcess(args []string) error {
 		}
 	}
 	return ServeCeilings(context.Background(), o, os.Stdin, os.Stdout)
+}
+
+func get(path string) []byte {
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: test.invalid\r\n\r\n", path)
+}
+
+// serve answers with the handler on a loopback port until the test ends.
+func serve(t *testing.T, handler fasthttp.RequestHandler) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := &fasthttp.Server{Handler: handler, CloseOnShutdown: true, Logger: log.New(io.Discard, "", 0)}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		require.NoError(t, server.Shutdown())
+		require.NoError(t, <-done)
+	})
+	return listener.Addr().String()
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -92,7 +93,7 @@ func (p *proving) nonceOf(address string) string {
 
 // fetchNonce asks as a client does: by a proof that has none.
 func (p *proving) fetchNonce(address string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(context.Background(), load.DefaultTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+tokenPath, strings.NewReader(mintForm().Encode()))
 	if err != nil {
@@ -163,7 +164,7 @@ func (r *run) proofRatios(report *Report) (list []Proving) {
 }
 
 // addProving has mints that prove more take their turns beside those by a secret.
-func (r *run) addProving(ctx context.Context, plain target, pid int) error {
+func (r *run) addProving(ctx context.Context, plain load.Target, pid int) error {
 	p, err := newProving(ctx, r.fixture)
 	if err != nil {
 		return err
@@ -176,7 +177,7 @@ func (r *run) addProving(ctx context.Context, plain target, pid int) error {
 		fresh func(string) []byte
 	}{{"mint, private_key_jwt", p.asserted}, {"mint, DPoP", p.bound}} {
 		t := plain
-		t.fresh, t.requests = way.fresh, [][]byte{way.fresh(plain.addresses[0])}
+		t.Fresh, t.Requests = way.fresh, [][]byte{way.fresh(plain.Addresses[0])}
 		if err := r.add(way.name, "", t, pid); err != nil {
 			return err
 		}

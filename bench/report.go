@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/deputy-id/deputy/bench/load"
 )
 
 // saturated is the share of its CPUs above which a process is taken to have no time left.
@@ -44,12 +46,12 @@ type Subject struct {
 	WarmUpRate      float64           `json:"warmup_rate"`  // shown, not counted
 	Succeeded       int64             `json:"succeeded"`
 	Failed          int64             `json:"failed"`
-	Failures        map[Failure]int64 `json:"failures,omitempty"`
-	Latency         Latency           `json:"latency"`
+	Failures        map[load.Failure]int64 `json:"failures,omitempty"`
+	Latency         load.Latency           `json:"latency"`
 	ServerCPU       float64           `json:"server_cpu"`    // share of its CPUs, 0 to 1; 0 where unknown
 	GeneratorCPU    float64           `json:"generator_cpu"` // share of the generator's CPUs, 0 to 1
 	GeneratorBound  bool              `json:"generator_bound"`
-	WarmUpFailures  map[Failure]int64 `json:"warmup_failures,omitempty"`
+	WarmUpFailures  map[load.Failure]int64 `json:"warmup_failures,omitempty"`
 	MeasuredSeconds float64           `json:"measured_seconds"`
 }
 
@@ -97,18 +99,18 @@ func (r *run) report() *Report {
 }
 
 func (s *subject) report(serverCPUs, generatorCPUs int) Subject {
-	seconds := s.total.elapsed.Seconds()
+	seconds := s.total.Elapsed.Seconds()
 	out := Subject{
-		Name: s.name, Ceiling: s.ceiling, Rate: s.total.rate(), RoundRate: spread(s.rates), WarmUpRate: s.warmUp.rate(),
-		Succeeded: s.total.succeeded, Failed: s.total.failed(), Failures: s.total.failures, Latency: s.total.latency(),
-		WarmUpFailures: s.warmUp.failures, MeasuredSeconds: seconds,
+		Name: s.name, Ceiling: s.ceiling, Rate: s.total.Rate(), RoundRate: spread(s.rates), WarmUpRate: s.warmUp.Rate(),
+		Succeeded: s.total.Succeeded(), Failed: s.total.Failed(), Failures: s.total.Failures(), Latency: s.total.Latency(),
+		WarmUpFailures: s.warmUp.Failures(), MeasuredSeconds: seconds,
 	}
 	if seconds > 0 {
-		out.ServerCPU = s.total.serverCPU.Seconds() / seconds / float64(serverCPUs)
-		out.GeneratorCPU = s.total.generatorCPU.Seconds() / seconds / float64(generatorCPUs)
+		out.ServerCPU = s.total.ServerCPU.Seconds() / seconds / float64(serverCPUs)
+		out.GeneratorCPU = s.total.GeneratorCPU.Seconds() / seconds / float64(generatorCPUs)
 	}
-	if spent := s.total.serverCPU.Seconds(); spent > 0 {
-		out.RatePerCPU = float64(s.total.succeeded) / spent
+	if spent := s.total.ServerCPU.Seconds(); spent > 0 {
+		out.RatePerCPU = float64(s.total.Succeeded()) / spent
 	}
 	out.GeneratorBound = out.GeneratorCPU >= saturated && out.ServerCPU < saturated
 	return out
@@ -230,7 +232,7 @@ func (p *printer) table(fill func(row func(cells ...any))) {
 	}
 }
 
-func (p *printer) failures(name string, failures map[Failure]int64) {
+func (p *printer) failures(name string, failures map[load.Failure]int64) {
 	for _, kind := range slices.Sorted(maps.Keys(failures)) {
 		p.line("failed: %s: %s × %d", name, kind, failures[kind])
 	}

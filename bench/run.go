@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -18,10 +19,10 @@ import (
 type subject struct {
 	name      string
 	ceiling   Ceiling // "" for what is measured
-	generator *generator
+	generator *load.Generator
 	pid       int // 0 where the server isn't a child of the run
-	warmUp    *sample
-	total     *sample
+	warmUp    *load.Sample
+	total     *load.Sample
 	rates     []float64 // of each round
 }
 
@@ -117,16 +118,16 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	measured := target{requests: [][]byte{r.fixture.mintRequest()}, expect: []byte(`"access_token"`)}
+	measured := load.Target{Requests: [][]byte{r.fixture.mintRequest()}, Expect: []byte(`"access_token"`)}
 	kinds := []Ceiling{CeilingEmpty, CeilingSign}
 	if r.Workload == WorkloadIntrospect {
-		measured = target{expect: []byte(`"active":true`)}
+		measured = load.Target{Expect: []byte(`"active":true`)}
 		for _, token := range minted {
-			measured.requests = append(measured.requests, r.fixture.introspectRequest(token))
+			measured.Requests = append(measured.Requests, r.fixture.introspectRequest(token))
 		}
 		kinds = []Ceiling{CeilingEmpty, CeilingLookup}
 	}
-	measured.addresses = nodes
+	measured.Addresses = nodes
 	if err := r.probe(ctx, measured, len(minted[0])); err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 	for _, kind := range kinds {
-		ceiling := target{addresses: []string{r.ceilings.addresses[kind]}, requests: measured.requests}
+		ceiling := load.Target{Addresses: []string{r.ceilings.addresses[kind]}, Requests: measured.Requests}
 		if err := r.add("ceiling: "+ceilingTitles[kind], kind, ceiling, r.ceilings.pid()); err != nil {
 			return err
 		}
@@ -180,34 +181,34 @@ func (r *run) startSelf(ctx context.Context) error {
 
 // probe makes one exchange, so that the ceilings can answer as many bytes, and so that a server that refuses
 // the load is found out before it is measured.
-func (r *run) probe(ctx context.Context, t target, tokenBytes int) error {
-	c, err := dial(ctx, t.addresses[0])
+func (r *run) probe(ctx context.Context, t load.Target, tokenBytes int) error {
+	c, err := load.Dial(ctx, t.Addresses[0], nil)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	if err := c.until(time.Now().Add(grace)); err != nil {
-		return fmt.Errorf("probing %s: %w", t.addresses[0], err)
+	defer c.Close()
+	if err := c.Until(time.Now().Add(load.DefaultTimeout)); err != nil {
+		return fmt.Errorf("probing %s: %w", t.Addresses[0], err)
 	}
-	status, body, err := c.exchange(t.requests[0])
+	status, body, err := c.Exchange(t.Requests[0])
 	if err != nil {
-		return fmt.Errorf("probing %s: %w", t.addresses[0], err)
+		return fmt.Errorf("probing %s: %w", t.Addresses[0], err)
 	}
-	if status != 200 || !bytes.Contains(body, t.expect) {
+	if status != 200 || !bytes.Contains(body, t.Expect) {
 		var refusal wire.OAuthError
 		_ = json.Unmarshal(body, &refusal) // for the message only
-		return fmt.Errorf("probing %s: answered %d %s %s", t.addresses[0], status, refusal.Error, refusal.Description)
+		return fmt.Errorf("probing %s: answered %d %s %s", t.Addresses[0], status, refusal.Error, refusal.Description)
 	}
-	r.shape = shape{Request: len(t.requests[0]), Response: c.answer.size, Body: len(body), Token: tokenBytes}
+	r.shape = shape{Request: len(t.Requests[0]), Response: c.ResponseBytes(), Body: len(body), Token: tokenBytes}
 	return nil
 }
 
-func (r *run) add(name string, kind Ceiling, t target, pid int) error {
-	g, err := newGenerator(t, r.Concurrency)
+func (r *run) add(name string, kind Ceiling, t load.Target, pid int) error {
+	g, err := load.NewTargetGenerator(t, r.Concurrency)
 	if err != nil {
 		return err
 	}
-	r.subjects = append(r.subjects, &subject{name: name, ceiling: kind, generator: g, pid: pid, total: newSample()})
+	r.subjects = append(r.subjects, &subject{name: name, ceiling: kind, generator: g, pid: pid, total: load.NewSample(1)})
 	return nil
 }
 
@@ -248,8 +249,8 @@ func (r *run) measure(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s.rates = append(s.rates, result.rate())
-			s.total.add(result)
+			s.rates = append(s.rates, result.Rate())
+			s.total.Add(result)
 		}
 		if r.Workload == WorkloadMint {
 			rate, err := r.ceilings.signRate(ctx, round/2)
@@ -263,13 +264,13 @@ func (r *run) measure(ctx context.Context) error {
 	return <-profiled
 }
 
-func (r *run) turn(ctx context.Context, s *subject, duration time.Duration) (*sample, error) {
+func (r *run) turn(ctx context.Context, s *subject, duration time.Duration) (*load.Sample, error) {
 	before := r.cpuOf(s)
-	result, err := s.generator.run(ctx, duration)
+	result, err := s.generator.RunClosed(ctx, duration)
 	if err != nil {
 		return nil, fmt.Errorf("loading %s: %w", s.name, err)
 	}
-	result.serverCPU = r.cpuOf(s) - before
+	result.ServerCPU = r.cpuOf(s) - before
 	return result, nil
 }
 
@@ -277,7 +278,7 @@ func (r *run) cpuOf(s *subject) time.Duration {
 	if s.pid == 0 {
 		return 0
 	}
-	return processCPU(s.pid)
+	return load.ProcessCPU(s.pid)
 }
 
 // ratios are, round by round, what was measured to the ceiling that the target speaks of: the last subject.
@@ -295,7 +296,7 @@ func (r *run) ratios() []float64 {
 // close ends and removes all that prepare made.
 func (r *run) close() error {
 	for _, s := range r.subjects {
-		s.generator.close()
+		s.generator.Close()
 	}
 	if r.ceilings != nil {
 		r.ceilings.stop()
@@ -311,17 +312,17 @@ func (r *run) close() error {
 
 // signRate asks the ceilings' process to sign for so long with nothing else to do.
 func (s *ceilingServer) signRate(ctx context.Context, duration time.Duration) (float64, error) {
-	c, err := dial(ctx, s.addresses[CeilingEmpty])
+	c, err := load.Dial(ctx, s.addresses[CeilingEmpty], nil)
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
+	defer c.Close()
 	duration = min(duration, longestSignRate)
-	if err := c.until(time.Now().Add(duration + grace)); err != nil {
+	if err := c.Until(time.Now().Add(duration + load.DefaultTimeout)); err != nil {
 		return 0, fmt.Errorf("measuring the bare signature: %w", err)
 	}
 	request := fmt.Sprintf("GET %s?ms=%d HTTP/1.1\r\nHost: ceiling.invalid\r\n\r\n", signRatePath, duration.Milliseconds())
-	status, body, err := c.exchange([]byte(request))
+	status, body, err := c.Exchange([]byte(request))
 	if err != nil {
 		return 0, fmt.Errorf("measuring the bare signature: %w", err)
 	}

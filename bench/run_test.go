@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -236,8 +237,8 @@ func TestOptionsAreHeldToTheirBounds(t *testing.T) {
 }
 
 func TestABusyGeneratorIsNamedAsTheBottleneck(t *testing.T) {
-	s := &subject{name: "mint", warmUp: newSample(), total: newSample()}
-	s.total.elapsed, s.total.generatorCPU, s.total.serverCPU = time.Second, 980*time.Millisecond, 700*time.Millisecond
+	s := &subject{name: "mint", warmUp: load.NewSample(1), total: load.NewSample(1)}
+	s.total.Elapsed, s.total.GeneratorCPU, s.total.ServerCPU = time.Second, 980*time.Millisecond, 700*time.Millisecond
 
 	report := Report{Subjects: []Subject{s.report(1, 1)}, Ratio: Ratio{OneCore: true}}
 	report.judge()
@@ -248,8 +249,8 @@ func TestABusyGeneratorIsNamedAsTheBottleneck(t *testing.T) {
 }
 
 func TestACrowdedCoreIsNamed(t *testing.T) {
-	s := &subject{name: "mint", warmUp: newSample(), total: newSample()}
-	s.total.elapsed, s.total.generatorCPU, s.total.serverCPU = time.Second, 300*time.Millisecond, 400*time.Millisecond
+	s := &subject{name: "mint", warmUp: load.NewSample(1), total: load.NewSample(1)}
+	s.total.Elapsed, s.total.GeneratorCPU, s.total.ServerCPU = time.Second, 300*time.Millisecond, 400*time.Millisecond
 
 	report := Report{Subjects: []Subject{s.report(1, 1)}, Ratio: Ratio{OneCore: true}}
 	report.judge()
@@ -259,8 +260,8 @@ func TestACrowdedCoreIsNamed(t *testing.T) {
 }
 
 func TestAFigureOfAQuietRunMayBeQuoted(t *testing.T) {
-	s := &subject{name: "mint", warmUp: newSample(), total: newSample()}
-	s.total.elapsed, s.total.generatorCPU, s.total.serverCPU = time.Second, 700*time.Millisecond, 990*time.Millisecond
+	s := &subject{name: "mint", warmUp: load.NewSample(1), total: load.NewSample(1)}
+	s.total.Elapsed, s.total.GeneratorCPU, s.total.ServerCPU = time.Second, 700*time.Millisecond, 990*time.Millisecond
 
 	report := Report{
 		Subjects: []Subject{s.report(1, 1)},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
@@ -327,9 +328,9 @@ func withoutGC(f func() error) error {
 func collection() time.Duration {
 	const times = 3
 	runtime.GC()
-	before := selfCPU()
+	before := load.SelfCPU()
 	for range times {
 		runtime.GC()
 	}
-	return (selfCPU() - before) / times
+	return (load.SelfCPU() - before) / times
 }

@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 // Content-Length. Deputy and the ceilings answer nothing else.
 var errResponse = errors.New("response is not HTTP/1.1 with a Content-Length")
 
-// maxResponseBytes bounds one answer, head and body. A token response has about a kilobyte.
-const maxResponseBytes = 64 << 10
+// MaxResponseBytes bounds one answer, head and body. A token response has about a kilobyte.
+const MaxResponseBytes = 64 << 10
 
 var (
 	headEnd       = []byte("\r\n\r\n")
@@ -33,7 +33,7 @@ type response struct {
 func parseHead(buf []byte) (r response, ok bool, err error) {
 	end := bytes.Index(buf, headEnd)
 	if end < 0 {
-		if len(buf) >= maxResponseBytes {
+		if len(buf) >= MaxResponseBytes {
 			return r, false, errResponse
 		}
 		return r, false, nil
@@ -56,7 +56,7 @@ func parseHead(buf []byte) (r response, ok bool, err error) {
 		if c == '\r' && n > 0 {
 			break
 		}
-		if c < '0' || c > '9' || length > maxResponseBytes {
+		if c < '0' || c > '9' || length > MaxResponseBytes {
 			return r, false, errResponse
 		}
 		length = length*10 + int(c-'0')
@@ -64,7 +64,7 @@ func parseHead(buf []byte) (r response, ok bool, err error) {
 	r.head = end + len(headEnd)
 	r.size = r.head + length
 	r.close = bytes.Contains(head, closing)
-	if r.size > maxResponseBytes {
+	if r.size > MaxResponseBytes {
 		return r, false, errResponse
 	}
 	return r, true, nil

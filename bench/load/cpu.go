@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// selfCPU is the CPU time this process has used, user and system.
-func selfCPU() time.Duration {
+// SelfCPU is the CPU time this process has used, user and system.
+func SelfCPU() time.Duration {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
 		return 0
@@ -23,9 +23,9 @@ func selfCPU() time.Duration {
 // clockTick is the unit of CPU times in /proc: USER_HZ, which Linux fixes at 100 on every 64-bit platform.
 const clockTick = 10 * time.Millisecond
 
-// processCPU is the CPU time that another process has used, or 0 where the platform doesn't tell. It is exact
+// ProcessCPU is the CPU time that another process has used, or 0 where the platform doesn't tell. It is exact
 // to a clock tick.
-func processCPU(pid int) time.Duration {
+func ProcessCPU(pid int) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0

@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"net"
@@ -20,13 +20,13 @@ func BenchmarkExchange(b *testing.B) {
 		require.NoError(b, server.Shutdown())
 		require.NoError(b, <-done)
 	}()
-	c, err := dial(b.Context(), listener.Addr().String())
+	c, err := Dial(b.Context(), listener.Addr().String(), nil)
 	require.NoError(b, err)
-	defer c.close()
+	defer c.Close()
 	request := get("/")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := c.exchange(request); err != nil {
+		if _, _, err := c.Exchange(request); err != nil {
 			b.Fatal(err)
 		}
 	}

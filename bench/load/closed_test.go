@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,12 +34,12 @@ func get(path string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: test.invalid\r\n\r\n", path)
 }
 
-func runOnce(t *testing.T, target target, connections int, duration time.Duration) *sample {
+func runOnce(t *testing.T, target Target, connections int, duration time.Duration) *Sample {
 	t.Helper()
-	g, err := newGenerator(target, connections)
+	g, err := NewTargetGenerator(target, connections)
 	require.NoError(t, err)
-	t.Cleanup(g.close)
-	result, err := g.run(t.Context(), duration)
+	t.Cleanup(g.Close)
+	result, err := g.RunClosed(t.Context(), duration)
 	require.NoError(t, err)
 	return result
 }
@@ -50,14 +51,14 @@ func TestGeneratorCountsWhatTheServerServed(t *testing.T) {
 		ctx.SetBodyString(`{"ok":true}`)
 	})
 
-	result := runOnce(t, target{addresses: []string{address}, requests: [][]byte{get("/")}, expect: []byte(`"ok"`)}, 8, 100*time.Millisecond)
+	result := runOnce(t, Target{Addresses: []string{address}, Requests: [][]byte{get("/")}, Expect: []byte(`"ok"`)}, 8, 100*time.Millisecond)
 
-	require.Positive(t, result.succeeded)
-	require.Equal(t, served.Load(), result.succeeded)
-	require.Equal(t, result.succeeded, result.latencies.TotalCount())
-	require.Zero(t, result.failed())
-	require.GreaterOrEqual(t, result.elapsed, 100*time.Millisecond)
-	require.Positive(t, result.generatorCPU)
+	require.Positive(t, result.Succeeded())
+	require.Equal(t, served.Load(), result.Succeeded())
+	require.Equal(t, result.Succeeded(), result.Operations[0].Latency.TotalCount())
+	require.Zero(t, result.Failed())
+	require.GreaterOrEqual(t, result.Elapsed, 100*time.Millisecond)
+	require.Positive(t, result.GeneratorCPU)
 }
 
 func TestGeneratorKeepsItsConnectionsFromRoundToRound(t *testing.T) {
@@ -67,12 +68,12 @@ func TestGeneratorKeepsItsConnectionsFromRoundToRound(t *testing.T) {
 			connections.Add(1)
 		}
 	})
-	g, err := newGenerator(target{addresses: []string{address}, requests: [][]byte{get("/")}}, 4)
+	g, err := NewTargetGenerator(Target{Addresses: []string{address}, Requests: [][]byte{get("/")}}, 4)
 	require.NoError(t, err)
-	defer g.close()
+	defer g.Close()
 
 	for range 3 {
-		_, err := g.run(t.Context(), 20*time.Millisecond)
+		_, err := g.RunClosed(t.Context(), 20*time.Millisecond)
 		require.NoError(t, err)
 	}
 
@@ -86,7 +87,7 @@ func TestGeneratorGoesRoundItsRequestsAndAddresses(t *testing.T) {
 	}
 	addresses := []string{serve(t, paths(&first)), serve(t, paths(&second))}
 
-	runOnce(t, target{addresses: addresses, requests: [][]byte{get("/0"), get("/1"), get("/2")}}, 4, 50*time.Millisecond)
+	runOnce(t, Target{Addresses: addresses, Requests: [][]byte{get("/0"), get("/1"), get("/2")}}, 4, 50*time.Millisecond)
 
 	require.EqualValues(t, 0b111, first.Load())
 	require.EqualValues(t, 0b111, second.Load())
@@ -108,11 +109,11 @@ func TestFailuresAreCountedByKind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			address := serve(t, c.handler)
 
-			result := runOnce(t, target{addresses: []string{address}, requests: [][]byte{get("/")}, expect: []byte(`"active":true`)}, 2, 30*time.Millisecond)
+			result := runOnce(t, Target{Addresses: []string{address}, Requests: [][]byte{get("/")}, Expect: []byte(`"active":true`)}, 2, 30*time.Millisecond)
 
-			require.Zero(t, result.succeeded)
-			require.Positive(t, result.failures[c.kind], "%v", result.failures)
-			require.Len(t, result.failures, 1, "%v", result.failures)
+			require.Zero(t, result.Succeeded())
+			require.Positive(t, result.Failures()[c.kind], "%v", result.Failures())
+			require.Len(t, result.Failures(), 1, "%v", result.Failures())
 		})
 	}
 }
@@ -123,14 +124,14 @@ func TestADeadServerIsAFailureAndNotATightLoop(t *testing.T) {
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 
-	result := runOnce(t, target{addresses: []string{address}, requests: [][]byte{get("/")}}, 1, 5*redialPause)
+	result := runOnce(t, Target{Addresses: []string{address}, Requests: [][]byte{get("/")}}, 1, 5*redialPause)
 
-	require.Positive(t, result.failures[FailureDial])
-	require.LessOrEqual(t, result.failures[FailureDial], int64(6))
+	require.Positive(t, result.Failures()[FailureDial])
+	require.LessOrEqual(t, result.Failures()[FailureDial], int64(6))
 }
 
 func TestAnAnswerMayComeInPieces(t *testing.T) {
-	answer := "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + string(padded(`{"ok":true`, 2000))
+	answer := "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat("x", 2000)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
@@ -153,59 +154,59 @@ func TestAnAnswerMayComeInPieces(t *testing.T) {
 		}
 		_, _ = c.Read(buf) // until the client is done
 	}()
-	c, err := dial(t.Context(), listener.Addr().String())
+	c, err := Dial(t.Context(), listener.Addr().String(), nil)
 	require.NoError(t, err)
-	defer c.close()
+	defer c.Close()
 
-	status, body, err := c.exchange(get("/"))
+	status, body, err := c.Exchange(get("/"))
 
 	require.NoError(t, err)
 	require.Equal(t, 200, status)
-	require.Equal(t, padded(`{"ok":true`, 2000), body)
+	require.Equal(t, strings.Repeat("x", 2000), string(body))
 }
 
 func TestASilentServerIsATimeout(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	c, err := dial(t.Context(), listener.Addr().String())
+	c, err := Dial(t.Context(), listener.Addr().String(), nil)
 	require.NoError(t, err)
-	defer c.close()
-	require.NoError(t, c.until(time.Now().Add(20*time.Millisecond)))
+	defer c.Close()
+	require.NoError(t, c.Until(time.Now().Add(20*time.Millisecond)))
 
-	_, _, err = c.exchange(get("/"))
+	_, _, err = c.Exchange(get("/"))
 
-	require.Equal(t, FailureTimeout, failureOf(err))
+	require.Equal(t, FailureTimeout, FailureOf(err))
 }
 
 func TestARunThatIsCalledOffEndsEarly(t *testing.T) {
 	address := serve(t, func(*fasthttp.RequestCtx) {})
-	g, err := newGenerator(target{addresses: []string{address}, requests: [][]byte{get("/")}}, 2)
+	g, err := NewTargetGenerator(Target{Addresses: []string{address}, Requests: [][]byte{get("/")}}, 2)
 	require.NoError(t, err)
-	defer g.close()
+	defer g.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 
-	_, err = g.run(ctx, time.Minute)
+	_, err = g.RunClosed(ctx, time.Minute)
 
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func TestRequestsThatDoNotFitOneWriteAreRefused(t *testing.T) {
-	_, err := newGenerator(target{addresses: []string{"127.0.0.1:1"}, requests: [][]byte{make([]byte, maxRequestBytes+1)}}, 1)
+	_, err := NewTargetGenerator(Target{Addresses: []string{"127.0.0.1:1"}, Requests: [][]byte{make([]byte, MaxRequestBytes+1)}}, 1)
 	require.ErrorContains(t, err, "8192")
 }
 
 func TestAnExchangeDoesNotAllocate(t *testing.T) {
 	address := serve(t, func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") })
-	c, err := dial(t.Context(), address)
+	c, err := Dial(t.Context(), address, nil)
 	require.NoError(t, err)
-	defer c.close()
+	defer c.Close()
 	request := get("/")
 
 	// The server is in the same process and allocates a little now and then: the average stays below one.
 	require.Less(t, testing.AllocsPerRun(500, func() {
-		if _, _, err := c.exchange(request); err != nil {
+		if _, _, err := c.Exchange(request); err != nil {
 			t.Fatal(err)
 		}
 	}), 1.0)

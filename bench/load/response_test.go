@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"strings"
@@ -48,7 +48,7 @@ func TestWhatIsNotReadableHTTPIsRefused(t *testing.T) {
 		"absurd length":       "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
 		"too long":            "HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n",
 		"status not a number": "HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n",
-		"endless head":        "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxResponseBytes),
+		"endless head":        "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", MaxResponseBytes),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := parseHead([]byte(text))
@@ -66,7 +66,7 @@ func FuzzParseHead(f *testing.F) {
 			require.NoError(t, err)
 			require.LessOrEqual(t, r.head, len(text))
 			require.GreaterOrEqual(t, r.size, r.head)
-			require.LessOrEqual(t, r.size, maxResponseBytes)
+			require.LessOrEqual(t, r.size, MaxResponseBytes)
 		}
 	})
 }

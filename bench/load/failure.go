@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"context"
@@ -24,17 +24,18 @@ const (
 	FailureOther     Failure = "other"
 )
 
-func statusFailure(status int) Failure { return Failure("http " + strconv.Itoa(status)) }
+// StatusFailure is that of an answer other than 200.
+func StatusFailure(status int) Failure { return Failure("http " + strconv.Itoa(status)) }
 
-// failureOf classifies what an exchange failed with.
-func failureOf(err error) Failure {
+// FailureOf classifies what an exchange failed with.
+func FailureOf(err error) Failure {
 	var op *net.OpError
 	switch {
 	case errors.Is(err, errResponse):
 		return FailureMalformed
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return FailureTimeout
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, errHandshake):
 		return FailureDial
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET),
 		errors.Is(err, syscall.EPIPE):
