@@ -80,7 +80,7 @@ type Loaded struct {
 	Refused  map[identity.Code]int `json:"refused,omitempty"` // for another reason
 	Seconds  float64               `json:"seconds"`
 	Rate     float64               `json:"rate"` // objects created a second
-	Latency  load.Latency               `json:"latency"`
+	Latency  load.Latency          `json:"latency"`
 }
 
 // Load puts agents, principals and delegations into a cluster by POST /api/v1/bulk. Agents and principals that

@@ -38,21 +38,21 @@ type Report struct {
 
 // Subject is what one server did over all its rounds.
 type Subject struct {
-	Name            string            `json:"name"`
-	Ceiling         Ceiling           `json:"ceiling,omitempty"`
-	Rate            float64           `json:"rate"`         // successes a second, over all rounds
-	RoundRate       Spread            `json:"round_rate"`   // the same, round by round
-	RatePerCPU      float64           `json:"rate_per_cpu"` // successes a second of the server's CPU time; 0 where unknown
-	WarmUpRate      float64           `json:"warmup_rate"`  // shown, not counted
-	Succeeded       int64             `json:"succeeded"`
-	Failed          int64             `json:"failed"`
+	Name            string                 `json:"name"`
+	Ceiling         Ceiling                `json:"ceiling,omitempty"`
+	Rate            float64                `json:"rate"`         // successes a second, over all rounds
+	RoundRate       Spread                 `json:"round_rate"`   // the same, round by round
+	RatePerCPU      float64                `json:"rate_per_cpu"` // successes a second of the server's CPU time; 0 where unknown
+	WarmUpRate      float64                `json:"warmup_rate"`  // shown, not counted
+	Succeeded       int64                  `json:"succeeded"`
+	Failed          int64                  `json:"failed"`
 	Failures        map[load.Failure]int64 `json:"failures,omitempty"`
 	Latency         load.Latency           `json:"latency"`
-	ServerCPU       float64           `json:"server_cpu"`    // share of its CPUs, 0 to 1; 0 where unknown
-	GeneratorCPU    float64           `json:"generator_cpu"` // share of the generator's CPUs, 0 to 1
-	GeneratorBound  bool              `json:"generator_bound"`
+	ServerCPU       float64                `json:"server_cpu"`    // share of its CPUs, 0 to 1; 0 where unknown
+	GeneratorCPU    float64                `json:"generator_cpu"` // share of the generator's CPUs, 0 to 1
+	GeneratorBound  bool                   `json:"generator_bound"`
 	WarmUpFailures  map[load.Failure]int64 `json:"warmup_failures,omitempty"`
-	MeasuredSeconds float64           `json:"measured_seconds"`
+	MeasuredSeconds float64                `json:"measured_seconds"`
 }
 
 // Ratio is what was measured to its ceiling.

@@ -232,14 +232,9 @@ func (n *Node) start(ctx context.Context) error {
 	n.cancel = cancel
 
 	logger := newHclog(n.o.Logger, "raft")
-	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		ServerAddressProvider: byID{},
-		Stream:                newStream(n.port, n.o.NodeID),
-		MaxPool:               3, // replication, heartbeats, votes
-		MaxRPCsInFlight:       1, // no pipelining: it gains nothing with batches and can wedge after a stall
-		Timeout:               10 * time.Second,
-		Logger:                logger,
-	})
+	transport := TransportConfig()
+	transport.ServerAddressProvider, transport.Stream, transport.Logger = byID{}, newStream(n.port, n.o.NodeID), logger
+	n.transport = raft.NewNetworkTransportWithConfig(transport)
 	r, err := n.openRaft()
 	if err != nil {
 		return err
@@ -266,21 +261,8 @@ func (n *Node) start(ctx context.Context) error {
 }
 
 func (n *Node) raftConfig() *raft.Config {
-	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(n.o.NodeID)
+	c := n.tuning.RaftConfig(n.o.NodeID, len(n.roster.members()))
 	c.Logger = newHclog(n.o.Logger, "raft")
-	c.ProtocolVersion = 3
-	c.PreVoteDisabled = false
-	c.BatchApplyCh = true
-	c.MaxAppendEntries = 512
-	c.HeartbeatTimeout = n.tuning.HeartbeatTimeout
-	c.ElectionTimeout = n.tuning.ElectionTimeout
-	c.LeaderLeaseTimeout = n.tuning.LeaderLeaseTimeout
-	c.CommitTimeout = n.tuning.commitTimeout(len(n.roster.members()))
-	c.SnapshotThreshold = n.tuning.SnapshotThreshold
-	c.SnapshotInterval = n.tuning.SnapshotInterval
-	c.TrailingLogs = n.tuning.TrailingLogs
-	c.ShutdownOnRemove = false // the owner stops a removed node, and can say why
 	return c
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -50,7 +49,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 		return err
 	}
 	s.closer, s.stable = db, db
-	if s.logs, err = raft.NewLogCache(logCacheEntries, &watchedLog{LogStore: db, stall: stall}); err != nil {
+	if s.logs, err = CachedLog(&watchedLog{LogStore: db, stall: stall}); err != nil {
 		return fmt.Errorf("making the log cache: %w", err)
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir.path, snapshotsRetained, logger)
@@ -95,16 +94,7 @@ func openLog(dir *dataDir) (*raftboltdb.BoltStore, error) {
 	case dir.used():
 		return nil, corrupt(path, "is missing", adviceRejoin)
 	}
-	// After a burst was truncated away, writing out a list of free pages with every append made appends
-	// twelve times slower. The map rebuilds it on opening.
-	db, err := raftboltdb.New(raftboltdb.Options{
-		Path: path,
-		BoltOptions: &bbolt.Options{
-			Timeout:        time.Second, // the folder's lock is held, so only a backup tool could be in the way
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-		},
-	})
+	db, err := raftboltdb.New(logOptions(path))
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: %s is open elsewhere; stop that process", ErrDataDirInUse, path)
 	}

@@ -22,7 +22,9 @@ type Shape struct {
 }
 
 // Constant is a rate that stays.
-func Constant(rate float64, length time.Duration) Shape { return Shape{From: rate, To: rate, Length: length} }
+func Constant(rate float64, length time.Duration) Shape {
+	return Shape{From: rate, To: rate, Length: length}
+}
 
 // Validate says what is wrong with it.
 func (s Shape) Validate() error {
