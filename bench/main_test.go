@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		err = ceilingProcess(os.Args[3:])
 	case "self-server":
 		err = ServeSelf(context.Background(), os.Stdin, os.Stdout)
+	case "node-server":
+		err = ServeNode(context.Background(), os.Stdin, os.Stdout)
+	case "raft-server":
+		err = ServeRaft(context.Background(), os.Stdin, os.Stdout)
 	default:
 		err = fmt.Errorf("unknown command %s", os.Args[2])
 	}

@@ -63,13 +63,6 @@ func (p *process) stop() {
 	_ = p.cmd.Wait() // its status says only that it was asked to end
 }
 
-// selfAddress is the line that ServeSelf writes once it serves.
-type selfAddress struct {
-	Public string `json:"public"` // base URL
-	Ops    string `json:"ops"`    // host:port
-	Token  string `json:"token"`  // admin; it dies with the process
-}
-
 // ceilingServer is the ceilings' process.
 type ceilingServer struct {
 	*process
@@ -105,8 +98,14 @@ func startCeilings(ctx context.Context, binary string, o CeilingOptions, tokens 
 
 // firstLine reads one line of JSON, for startTimeout at most, and drops whatever follows it.
 func firstLine(from io.ReadCloser, into any) error {
-	expire := time.AfterFunc(startTimeout, func() { from.Close() })
-	defer expire.Stop()
+	return lineWithin(context.Background(), startTimeout, from, into)
+}
+
+// lineWithin reads one line of JSON within the timeout, or until ctx ends, and drops whatever follows it.
+func lineWithin(ctx context.Context, timeout time.Duration, from io.ReadCloser, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { from.Close() })()
 	reader := bufio.NewReader(from)
 	line, err := reader.ReadSlice('\n')
 	if err != nil {
