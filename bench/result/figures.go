@@ -72,3 +72,14 @@ func RangeOf(values []float64) Range {
 	}
 	return Range{Median: Median(values), Min: slices.Min(values), Max: slices.Max(values), Count: len(values)}
 }
+
+// RangeIn is the range of one figure over runs; those that lack it are passed over.
+func RangeIn(runs []Figures, of func(*Figures) *float64) Range {
+	var values []float64
+	for i := range runs {
+		if v := of(&runs[i]); v != nil {
+			values = append(values, *v)
+		}
+	}
+	return RangeOf(values)
+}
