@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
+
+	"github.com/deputy-id/deputy/bench/result"
 )
 
 // Environment is what a figure must not be quoted without.
@@ -22,6 +25,32 @@ func environment() Environment {
 		CPU: cpuModel(), CPUs: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version(),
 		GOMAXPROCS: runtime.GOMAXPROCS(0), OS: runtime.GOOS + "/" + runtime.GOARCH,
 	}
+}
+
+// environmentOf is the environment as results have it.
+func environmentOf() result.Environment {
+	e := environment()
+	out := result.Environment{
+		Version: "unknown", CPU: e.CPU, CPUs: e.CPUs, Kernel: e.Kernel, OS: e.OS, Go: e.Go, GOMAXPROCS: e.GOMAXPROCS,
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return out
+	}
+	out.Version = info.Main.Version
+	changed := false
+	for _, setting := range info.Settings {
+		switch setting.Key {
+		case "vcs.revision":
+			out.Commit = setting.Value
+		case "vcs.modified":
+			changed = setting.Value == "true"
+		}
+	}
+	if changed && out.Commit != "" {
+		out.Commit += "+changes"
+	}
+	return out
 }
 
 const unknown = "unknown"

@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/cluster"
 )
 
@@ -63,7 +64,23 @@ type raftDriven struct {
 	Seconds float64 `json:"seconds"`
 	CPU     float64 `json:"cpu_seconds"` // of this process
 
-	Latency load.Latency `json:"latency"`
+	Latency *result.Distribution `json:"latency"`
+}
+
+// into adds what it achieved to an operation.
+func (d *raftDriven) into(op *load.Operation) error {
+	h, err := d.Latency.Decode()
+	if err != nil {
+		return fmt.Errorf("reading bare raft's latencies: %w", err)
+	}
+	if h != nil {
+		op.Latency.Merge(h)
+	}
+	op.Offered, op.Sent, op.Succeeded = d.Applied+d.Failed, d.Applied+d.Failed, d.Applied
+	if d.Failed > 0 {
+		op.Failures[load.FailureOther] = d.Failed
+	}
+	return nil
 }
 
 // ServeRaft runs one member of a bare raft cluster: hashicorp/raft over boltdb, set as the cluster sets them, with a state
@@ -230,9 +247,12 @@ func (b *bareRaft) drive(ctx *fasthttp.RequestCtx) {
 	calling.Wait()
 	answer := raftDriven{
 		Applied: seen.Succeeded(), Failed: failures, Seconds: time.Since(start).Seconds(),
-		CPU: (load.SelfCPU() - before).Seconds(), Latency: seen.Latency(),
+		CPU: (load.SelfCPU() - before).Seconds(),
 	}
-	body, err := json.Marshal(answer)
+	var body []byte
+	if answer.Latency, err = result.NewDistribution(seen.Operations[0].Latency); err == nil {
+		body, err = json.Marshal(answer)
+	}
 	if err != nil {
 		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
 		return
