@@ -72,7 +72,7 @@ func (a *axis) ticks(count int) []float64 {
 	}
 	step := niceStep((a.high - a.low) / float64(count))
 	for n := math.Ceil(a.low/step - 1e-9); n*step <= a.high+step*1e-9; n++ {
-		list = append(list, n*step)
+		list = append(list, n*step+0) // plus zero, as zero may have come out negative
 	}
 	return list
 }

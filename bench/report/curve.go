@@ -78,7 +78,7 @@ func curvesOf(r *result.Result) ([]drawnCurve, error) {
 			return nil, fmt.Errorf("latency of %q: %w", s.Name, err)
 		}
 		if len(points) > 0 {
-			curves = append(curves, drawnCurve{s.Name, class, points})
+			curves = append(curves, drawnCurve{unmarked(s.Name), class, points})
 		}
 		if r.Load.Model != result.Open || s.Role == result.RoleCeiling {
 			continue
@@ -87,7 +87,7 @@ func curvesOf(r *result.Result) ([]drawnCurve, error) {
 			return nil, fmt.Errorf("service time of %q: %w", s.Name, err)
 		}
 		if len(points) > 0 {
-			curves = append(curves, drawnCurve{"service time, " + s.Name, class + " service", points})
+			curves = append(curves, drawnCurve{serviceName(r, s), class + " service", points})
 		}
 	}
 	return curves, nil
@@ -128,4 +128,11 @@ func (p *picture) limits(x, y *axis, slo *result.SLO) {
 		p.circle(class, px, py, 4, o.Text+": "+yesNo(o.Met, "met", "missed"))
 		p.text("fault middle", px, py-8, short(o.Text, 20))
 	}
+}
+
+func serviceName(r *result.Result, s *result.Subject) string {
+	if len(r.Measured()) == 1 {
+		return "service time"
+	}
+	return s.Name + ", service time"
 }

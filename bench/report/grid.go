@@ -28,8 +28,8 @@ func grids(r *result.Result) []grid {
 func latencyGrid(r *result.Result) grid {
 	g := grid{Title: "Latency", Texts: 1, Head: []string{"Subject", "Req/s", "p50", "p90", "p99", "p99.9", "p99.99", "Max"}}
 	if r.Load.Model == result.Open {
-		g.Title = "Latency, from when a request was due"
-		g.Head = append(g.Head, "Service p99", "Sent behind schedule, p99")
+		g.Title = "Latency, from when a request was due; service time, from when it was sent; lag, between the two"
+		g.Head = append(g.Head, "Service p99", "Lag p99")
 	}
 	for i := range r.Subjects {
 		s := &r.Subjects[i]
@@ -63,7 +63,7 @@ func known(count int64, us float64) string {
 }
 
 func speedGrid(r *result.Result) grid {
-	g := grid{Title: "Rates and what they cost", Texts: 1, Head: []string{"Subject", "Req/s", "p25–p75 of rounds", "Server CPU", "CPU per request", "Allocs per request", "Generator CPU", "Warm-up req/s"}}
+	g := grid{Title: "Rates, those of the rounds from p25 to p75, and what a request costs the server", Texts: 1, Head: []string{"Subject", "Req/s", "Rounds", "Server CPU", "CPU/req", "Allocs/req", "Generator CPU", "Warm-up/s"}}
 	for i := range r.Subjects {
 		s := &r.Subjects[i]
 		rounds, warmUp := none, none
@@ -93,7 +93,7 @@ func countGrid(r *result.Result) grid {
 }
 
 func shareGrid(r *result.Result) grid {
-	g := grid{Title: "Share of the ceilings", Texts: 2, Head: []string{"Subject", "Of", "Share", "p25–p75 of rounds", "By CPU time", "Asked for", "Met"}}
+	g := grid{Title: "Share of the ceilings", Texts: 2, Head: []string{"Subject", "Of", "Share", "Rounds, p25–p75", "By CPU time", "Asked for", "Met"}}
 	for i := range r.Subjects {
 		for _, share := range r.Subjects[i].Shares {
 			target, met := none, none

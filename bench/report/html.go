@@ -44,6 +44,7 @@ type section struct {
 	Picture *picture
 	Grids   []grid
 	Folded  bool // the tables are long, and shown on demand
+	Named   bool // the heading says what the table is
 }
 
 // HTML writes a result as one page that needs nothing else: no script, no font, no picture from elsewhere.
@@ -107,7 +108,7 @@ func sectionsOf(r *result.Result) ([]section, error) {
 		list = append(list, section{Heading: "Over time", Words: "This run kept no time series: its subjects took turns in short rounds."})
 	}
 	if g := faultGrid(r); len(g.Rows) > 0 {
-		list = append(list, section{Heading: "Faults", Grids: []grid{g}})
+		list = append(list, section{Heading: g.Title, Grids: []grid{g}, Named: true})
 	}
 	curve, err := percentileCurve("curve", r)
 	if err != nil {
@@ -127,18 +128,9 @@ func sectionsOf(r *result.Result) ([]section, error) {
 	if p := stepPicture("steps", r); p != nil {
 		list = append(list, section{Heading: "Steps", Picture: p, Grids: []grid{stepGrid(r)}})
 	}
-	for _, s := range []struct {
-		heading string
-		grid    grid
-	}{
-		{"Service level", sloGrid(r)},
-		{"Requests", countGrid(r)},
-		{"Errors", errorGrid(r)},
-		{"Nodes", nodeGrid(r)},
-		{"Runs", runGrid(r)},
-	} {
-		if len(s.grid.Rows) > 0 {
-			list = append(list, section{Heading: s.heading, Grids: []grid{s.grid}})
+	for _, g := range []grid{sloGrid(r), countGrid(r), errorGrid(r), nodeGrid(r), runGrid(r)} {
+		if len(g.Rows) > 0 {
+			list = append(list, section{Heading: g.Title, Grids: []grid{g}, Named: true})
 		}
 	}
 	return list, nil

@@ -13,6 +13,7 @@ const none = "–"
 
 // Count spells a count with thousands apart, and one of fewer than ten with a digit after the point where it has one.
 func Count(f float64) string {
+	f += 0 // minus zero becomes zero
 	if math.Abs(f) < 10 && f != math.Trunc(f) {
 		return strconv.FormatFloat(f, 'f', 1, 64)
 	}

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/deputy-id/deputy/bench/result"
 )
@@ -22,6 +23,10 @@ func stepPicture(id string, r *result.Result) *picture {
 			least, largest = min(least, us), max(largest, us)
 		}
 	}
+	limit := tailLimit(r.SLO)
+	if limit > 0 {
+		least, largest = min(least, limit), max(largest, limit)
+	}
 	p := &picture{ID: id, Title: "p99 by the rate offered", Width: pictureWidth, Height: topMargin + stepsHeight + 44}
 	y := latencyAxis(least, largest, topMargin+stepsHeight, topMargin)
 	x := rateAxis(highest, plotLeft, plotRight)
@@ -32,6 +37,10 @@ func stepPicture(id string, r *result.Result) *picture {
 		p.text("tick middle", x.at(v), y.from+19, Count(v))
 	}
 	p.text("note end", x.to, y.from+36, "requests offered a second")
+	if limit > 0 {
+		p.line("target", x.from, y.at(limit), x.to, y.at(limit))
+		p.text("name", plotRight+8, y.at(limit)+4, Latency(limit))
+	}
 	for i := range steps {
 		s := &steps[i]
 		px, py := x.at(s.Rate), y.at(s.Latency.P99)
@@ -52,4 +61,17 @@ func stepPicture(id string, r *result.Result) *picture {
 	}
 	p.Desc = "A filled circle is a step that met the service level, a cross one that did not."
 	return p
+}
+
+// tailLimit is what the service level asks of p99, or 0.
+func tailLimit(slo *result.SLO) float64 {
+	if slo == nil {
+		return 0
+	}
+	for _, o := range slo.Objectives {
+		if o.Unit == "us" && strings.HasPrefix(o.Text, "p99<") {
+			return o.Limit
+		}
+	}
+	return 0
 }
