@@ -104,8 +104,13 @@ var rooms = []room{
 		reason: "what a benchmark found outlives the code that found it; were it to know that code, a change of the engine would change what old files mean",
 	},
 	{
-		dir:       "bench/report",
+		dir:       "bench/compare",
 		mayImport: []string{"bench/result"},
+		reason:    "runs are compared by what their files say, whenever and wherever they ran",
+	},
+	{
+		dir:       "bench/report",
+		mayImport: []string{"bench/result", "bench/compare"},
 		reason:    "what is shown of a result is made from the result alone, or one from a file could not be shown",
 	},
 	{
@@ -115,7 +120,7 @@ var rooms = []room{
 	},
 	{
 		dir:       "cmd/deputy",
-		mayImport: []string{"identity", "policy", "policy/policytest", "audit", "api/wire", "tokens", "client", "server", "bench", "bench/result", "bench/report", "internal/privatefile"},
+		mayImport: []string{"identity", "policy", "policy/policytest", "audit", "api/wire", "tokens", "client", "server", "bench", "bench/result", "bench/report", "bench/compare", "internal/privatefile"},
 		reason:    "the command turns flags into options and answers into text; what it needs of the inner rooms it asks of server or over the wire",
 	},
 	{
