@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/deputy-id/deputy/bench/report"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -65,8 +66,10 @@ type Options struct {
 	WarmTokens  int           // distinct tokens that introspection goes round
 
 	Profile string       // where to write a CPU profile of the run's own server; empty for none
-	Logger  *slog.Logger // progress
-	Stderr  io.Writer    // of the processes started; nil drops it
+	Logger  *slog.Logger // what happens at the beginning and the end
+
+	Progress *report.Progress // while it runs; nil for none
+	Stderr   io.Writer        // of the processes started; nil drops it
 }
 
 // Defaults of Options.

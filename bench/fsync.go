@@ -6,8 +6,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
+	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/bench/result"
 )
 
@@ -27,10 +26,11 @@ func MeasureFsync(dir, where string) (_ *result.Fsync, err error) {
 		return nil, fmt.Errorf("timing fsync: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	took := hdrhistogram.New(int64(shortestLatency), int64(longestLatency), significantDigits)
+	took := load.NewSample(1)
+	count := 0
 	page := make([]byte, fsyncBytes)
 	begun := time.Now()
-	for n := 0; n < fsyncCount && (n < fsyncLeast || time.Since(begun) < fsyncTime); n++ {
+	for ; count < fsyncCount && (count < fsyncLeast || time.Since(begun) < fsyncTime); count++ {
 		start := time.Now()
 		if _, err := f.Write(page); err != nil {
 			return nil, fmt.Errorf("timing fsync: %w", err)
@@ -38,10 +38,8 @@ func MeasureFsync(dir, where string) (_ *result.Fsync, err error) {
 		if err := f.Sync(); err != nil {
 			return nil, fmt.Errorf("timing fsync: %w", err)
 		}
-		_ = took.RecordValue(int64(min(max(time.Since(start), shortestLatency), longestLatency))) // clamped: it can't fail
+		took.Record(time.Since(start))
 	}
-	return &result.Fsync{
-		Where: where, Count: int(took.TotalCount()), Bytes: fsyncBytes, P50: microseconds(took.ValueAtPercentile(50)),
-		P99: microseconds(took.ValueAtPercentile(99)), Max: microseconds(took.Max()),
-	}, nil
+	l := took.Latency()
+	return &result.Fsync{Where: where, Count: count, Bytes: fsyncBytes, P50: l.P50, P99: l.P99, Max: l.Max}, nil
 }

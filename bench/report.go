@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 )
 
 // saturated is the share of its CPUs above which a process is taken to have no time left.
@@ -34,6 +35,8 @@ type Report struct {
 	Proving     []Proving   `json:"proving,omitempty"`       // mints that prove more than a secret
 	Verify      float64     `json:"verify_micros,omitempty"` // one bare Ed25519 signature check
 	Notes       []string    `json:"notes,omitempty"`         // what to know before believing it
+
+	found *result.Result // the same with whole distributions
 }
 
 // Subject is what one server did over all its rounds.
@@ -66,7 +69,7 @@ type Ratio struct {
 	Quotable bool    `json:"quotable"` // nothing in Notes speaks against the figure
 }
 
-func (r *run) report() *Report {
+func (r *run) report() (*Report, error) {
 	environment := environment()
 	report := &Report{
 		Workload: r.Workload, Load: "closed loop: a connection asks again once it has its answer",
@@ -95,7 +98,9 @@ func (r *run) report() *Report {
 	}
 	report.Proving, report.Verify = r.proofRatios(report), r.verifyMicros
 	report.judge()
-	return report
+	var err error
+	report.found, err = r.result(report)
+	return report, err
 }
 
 func (s *subject) report(serverCPUs, generatorCPUs int) Subject {
@@ -142,8 +147,8 @@ func (r *Report) judge() {
 	r.Ratio.Quotable = len(r.Notes) == 0
 }
 
-// WriteJSON writes the report as one JSON document.
-func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+// Result is what the run found as all benchmarks have it.
+func (r *Report) Result() *result.Result { return r.found }
 
 func writeJSON(w io.Writer, report any) error {
 	encoder := json.NewEncoder(w)
@@ -154,6 +159,7 @@ func writeJSON(w io.Writer, report any) error {
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(w io.Writer) error {
 	p := &printer{w: w}
+	p.invalid(r.found)
 	p.environment(r.Environment)
 	p.line("%s, %s", r.Workload, r.Load)
 	p.line("%d connections, %d rounds of %d ms each, taken in turns; request %d bytes, answer %d, of which body %d; token %d",
@@ -197,6 +203,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	for _, note := range r.Notes {
 		p.line("note: %s", note)
 	}
+	p.invalid(r.found)
 	return p.err
 }
 
@@ -209,6 +216,13 @@ type printer struct {
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+// invalid says so first and last, as figures between are copied.
+func (p *printer) invalid(found *result.Result) {
+	if found != nil && !found.Verdict.Valid {
+		p.line("INVALID: %s", strings.Join(found.Verdict.Reasons, "; "))
 	}
 }
 

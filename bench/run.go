@@ -12,6 +12,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/report"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -69,7 +70,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err := r.measure(ctx); err != nil {
 		return nil, err
 	}
-	return r.report(), nil
+	return r.report()
 }
 
 // run is one benchmark under way.
@@ -233,12 +234,13 @@ func (r *run) pin() (restore func(), err error) {
 // after the same other one.
 func (r *run) measure(ctx context.Context) error {
 	for _, s := range r.subjects {
-		r.Logger.Info("warming up", "subject", s.name)
+		r.Progress.Show(report.Tick{Phase: "warming up", Subject: s.name, Total: r.WarmUp})
 		var err error
 		if s.warmUp, err = r.turn(ctx, s, r.WarmUp); err != nil {
 			return err
 		}
 	}
+	defer r.Progress.Done()
 	profiled := r.profile(ctx)
 	round := r.Duration / time.Duration(r.Rounds)
 	r.Logger.Info("measuring", "rounds", r.Rounds, "about", r.Duration*time.Duration(len(r.subjects)))
@@ -251,6 +253,7 @@ func (r *run) measure(ctx context.Context) error {
 			}
 			s.rates = append(s.rates, result.Rate())
 			s.total.Add(result)
+			r.show(n, s.name, result)
 		}
 		if r.Workload == WorkloadMint {
 			rate, err := r.ceilings.signRate(ctx, round/2)
@@ -283,14 +286,7 @@ func (r *run) cpuOf(s *subject) time.Duration {
 
 // ratios are, round by round, what was measured to the ceiling that the target speaks of: the last subject.
 func (r *run) ratios() []float64 {
-	measured, ceiling := r.subjects[0].rates, r.subjects[len(r.subjects)-1].rates
-	ratios := make([]float64, len(ceiling))
-	for i := range ratios {
-		if ceiling[i] > 0 && i < len(measured) {
-			ratios[i] = measured[i] / ceiling[i]
-		}
-	}
-	return ratios
+	return ratiosOf(r.subjects[0].rates, r.subjects[len(r.subjects)-1].rates)
 }
 
 // close ends and removes all that prepare made.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -126,11 +128,17 @@ func TestRunMeasuresAWorkloadAndItsCeilings(t *testing.T) {
 			require.Contains(t, table.String(), "closed loop")
 			require.Contains(t, table.String(), "nothing was pinned")
 			require.Contains(t, table.String(), report.Ratio.Of)
-			var document strings.Builder
-			require.NoError(t, report.WriteJSON(&document))
-			var back Report
-			require.NoError(t, json.Unmarshal([]byte(document.String()), &back))
-			require.Equal(t, report.Ratio, back.Ratio)
+			var document bytes.Buffer
+			require.NoError(t, report.Result().Write(&document))
+			back, err := result.Read(&document)
+			require.NoError(t, err)
+			require.Len(t, back.Measured(), subjects-2)
+			require.Equal(t, result.Spread(report.Ratio.Rounds), back.Subjects[0].Shares[0].Rounds)
+			require.Equal(t, report.Subjects[0].Succeeded, back.Subjects[0].Counts.Completed)
+			require.Equal(t, back.Subjects[0].Counts.Completed, back.Subjects[0].Latency.Count)
+			require.Equal(t, report.Subjects[0].Latency.P99, back.Subjects[0].Latency.P99)
+			require.Nil(t, back.Subjects[0].Shares[0].Met, "the target speaks of one core alone")
+			require.Positive(t, back.Subjects[0].WarmUp.Completed)
 		})
 	}
 }

@@ -133,6 +133,14 @@ func (p *Progress) Write(text []byte) (int, error) {
 	return n, err
 }
 
+// Or is the writer for whatever goes to the same place as the progress: itself, or w where there is none.
+func (p *Progress) Or(w io.Writer) io.Writer {
+	if p == nil {
+		return w
+	}
+	return p
+}
+
 // Done removes the line.
 func (p *Progress) Done() {
 	if p == nil {

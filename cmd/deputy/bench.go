@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/deputy-id/deputy/bench"
+	"github.com/deputy-id/deputy/bench/report"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -93,25 +94,25 @@ agent bench-agent and application bench-app there, and removes them.`,
   deputy bench %[1]s --nodes http://127.0.0.1:8401,http://127.0.0.1:8402 --concurrency 128 --duration 30s -o json`, workload),
 		Args: exactly(),
 	}
-	cmd.RunE = a.benchmark(&require, func(ctx context.Context, log *slog.Logger) (benchReport, bool, error) {
+	a.measure(cmd, &require, func(ctx context.Context, p *report.Progress, log *slog.Logger) (finding, error) {
 		if require && !self {
-			return nil, false, usagef("--require needs --self: the ratio asked for is that of one server core")
+			return finding{}, usagef("--require needs --self: the ratio asked for is that of one server core")
 		}
 		var err error
 		if o.Binary, err = os.Executable(); err != nil {
-			return nil, false, fmt.Errorf("finding this binary: %w", err)
+			return finding{}, fmt.Errorf("finding this binary: %w", err)
 		}
 		if !self {
 			if o.Client, err = a.benchClient(nodes); err != nil {
-				return nil, false, err
+				return finding{}, err
 			}
 		}
-		o.Logger, o.Stderr = log, a.err
-		report, err := bench.Run(ctx, o)
-		if report == nil {
-			return nil, false, err
+		o.Progress, o.Logger, o.Stderr = p, log, p.Or(a.err)
+		found, err := bench.Run(ctx, o)
+		if found == nil {
+			return finding{}, err
 		}
-		return report, report.Ratio.Met, err
+		return finding{found.Result(), found.WriteTable}, err
 	})
 	flags := cmd.Flags()
 	a.nodesFlag(cmd, &nodes)

@@ -6,37 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/deputy-id/deputy/bench"
 	"github.com/deputy-id/deputy/bench/report"
-	"github.com/deputy-id/deputy/bench/result"
 )
-
-// shown is a result as benchmarks show theirs.
-type shown struct{ *result.Result }
-
-func (s shown) WriteTable(w io.Writer) error { return report.Table(w, s.Result) }
-func (s shown) WriteJSON(w io.Writer) error  { return s.Write(w) }
-
-// progress shows how a run stands, unless the output is for a machine.
-func (a *app) progress() *report.Progress {
-	if a.output == formatJSON {
-		return nil
-	}
-	return report.NewProgress(a.err, terminalWidth(a.err), time.Now)
-}
-
-// messages is where a run logs to: above its progress, if that is shown.
-func (a *app) messages(p *report.Progress) *slog.Logger {
-	var w io.Writer = a.err
-	if p != nil {
-		w = p
-	}
-	return slog.New(slog.NewTextHandler(w, nil))
-}
 
 func (a *app) benchWrites() *cobra.Command {
 	var o bench.WriteOptions
@@ -53,18 +28,14 @@ The load is closed-loop: a caller asks again once it has its answer.`,
 		Example: "  deputy bench writes --callers 512 --folder /var/tmp",
 		Args:    exactly(),
 	}
-	cmd.RunE = a.benchmark(&require, func(ctx context.Context, _ *slog.Logger) (benchReport, bool, error) {
+	a.measure(cmd, &require, func(ctx context.Context, p *report.Progress, log *slog.Logger) (finding, error) {
 		var err error
 		if o.Binary, err = os.Executable(); err != nil {
-			return nil, false, fmt.Errorf("finding this binary: %w", err)
+			return finding{}, fmt.Errorf("finding this binary: %w", err)
 		}
-		o.Command, o.Progress, o.Stderr = os.Args, a.progress(), a.err
-		o.Logger = a.messages(o.Progress)
+		o.Progress, o.Logger, o.Stderr = p, log, p.Or(a.err)
 		r, err := bench.Writes(ctx, o)
-		if r == nil {
-			return nil, false, err
-		}
-		return shown{r}, met(r), err
+		return finding{result: r}, err
 	})
 	flags := cmd.Flags()
 	flags.IntVar(&o.Nodes, "nodes", bench.DefaultWriteNodes, "nodes of each cluster")
@@ -76,18 +47,6 @@ The load is closed-loop: a caller asks again once it has its answer.`,
 	flags.StringVar(&o.Profile, "cpu-profile", "", "write a CPU profile of the leader to this file")
 	flags.BoolVar(&require, "require", false, "fail where the ratio asked for is missed")
 	return cmd
-}
-
-// met reports whether every target that speaks of the run was met, and the run is valid.
-func met(r *result.Result) bool {
-	for i := range r.Subjects {
-		for _, share := range r.Subjects[i].Shares {
-			if share.Met != nil && !*share.Met {
-				return false
-			}
-		}
-	}
-	return r.Verdict.Valid && (r.SLO == nil || r.SLO.Met)
 }
 
 // benchNode is one node of a run's own cluster.

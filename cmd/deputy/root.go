@@ -48,6 +48,7 @@ type app struct {
 	err io.Writer
 	now func() time.Time
 
+	args    []string
 	output  string
 	address string
 	timeout time.Duration
@@ -70,6 +71,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	a.args = args
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.in)
