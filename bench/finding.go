@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/deputy-id/deputy/bench/load"
@@ -17,7 +18,7 @@ func (r *run) result(rep *Report) (*result.Result, error) {
 			Model: result.Closed, Connections: r.Concurrency, Seconds: r.Duration.Seconds(), WarmUp: r.WarmUp.Seconds(), Rounds: r.Rounds,
 		},
 		Exchange: &result.Exchange{Request: r.shape.Request, Response: r.shape.Response, Body: r.shape.Body, Token: r.shape.Token},
-		Notes:    rep.Notes, Verdict: result.Verdict{Valid: true}, Runs: 1,
+		Verdict:  result.Verdict{Valid: true}, Runs: 1,
 	}
 	e := &found.Environment
 	e.ServerCPUs, e.GeneratorCPUs, e.Pinned = r.cpus.server, r.cpus.generator, r.cpus.pinned()
@@ -30,13 +31,16 @@ func (r *run) result(rep *Report) (*result.Result, error) {
 		if s.ceiling == "" {
 			subject.Shares = []result.Share{r.shareOf(i, last, rep)}
 		}
-		// A bottleneck at the generator spoils what is measured, and the ceiling that it is held against.
-		if (s.ceiling == "" || i == last) && subject.Bound {
+		// What spoils a measured subject, or the ceiling that it is held against, spoils the run.
+		if reason := rep.Subjects[i].starved(rep.Ratio.OneCore); reason != "" && (s.ceiling == "" || i == last) {
 			found.Verdict.Valid = false
-			found.Verdict.Reasons = append(found.Verdict.Reasons, fmt.Sprintf("the generator was the bottleneck for %q: the server could do more than shown", s.name))
+			found.Verdict.Reasons = append(found.Verdict.Reasons, reason)
 		}
 		found.Subjects = append(found.Subjects, subject)
 	}
+	found.Notes = slices.DeleteFunc(slices.Clone(rep.Notes), func(note string) bool {
+		return slices.Contains(found.Verdict.Reasons, note)
+	})
 	if rep.SignRate != nil {
 		found.Subjects = append(found.Subjects, bare("bare Ed25519 signature", "bare sign", result.Spread(*rep.SignRate)))
 	}

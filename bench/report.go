@@ -121,6 +121,17 @@ func (s *subject) report(serverCPUs, generatorCPUs int) Subject {
 	return out
 }
 
+// starved says who had too little CPU for the figure to be the server's own: the generator, or a server on its own core.
+func (s *Subject) starved(oneCore bool) string {
+	switch {
+	case s.GeneratorBound:
+		return fmt.Sprintf("the generator was the bottleneck for %q: the server could do more than shown", s.Name)
+	case oneCore && s.ServerCPU < saturated-0.05:
+		return fmt.Sprintf("%q had only %s of its core: something else ran there", s.Name, share(s.ServerCPU))
+	}
+	return ""
+}
+
 // judge says what stands between the figures and their being quoted.
 func (r *Report) judge() {
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
@@ -128,11 +139,8 @@ func (r *Report) judge() {
 		note("nothing was pinned: servers, ceilings and generator share the CPUs, so the ratio is not that of one server core (--self on two CPUs or more)")
 	}
 	for _, s := range r.Subjects {
-		switch {
-		case s.GeneratorBound:
-			note("the generator was the bottleneck for %q: the server could do more than shown", s.Name)
-		case r.Ratio.OneCore && s.ServerCPU < saturated-0.05:
-			note("%q had only %s of its core: something else ran there", s.Name, share(s.ServerCPU))
+		if reason := s.starved(r.Ratio.OneCore); reason != "" {
+			note("%s", reason)
 		}
 		if s.Failed > 0 {
 			note("%q failed %d times: only successes are in its rate", s.Name, s.Failed)

@@ -35,7 +35,7 @@ func latencyGrid(r *result.Result) grid {
 		s := &r.Subjects[i]
 		d := s.Latency
 		if d == nil {
-			d = new(result.Distribution)
+			continue // a bare ceiling has a rate and nothing else
 		}
 		cells := []string{s.Name, Count(s.Rate)}
 		for _, us := range []float64{d.P50, d.P90, d.P99, d.P999, d.P9999, d.Max} {
@@ -83,6 +83,9 @@ func countGrid(r *result.Result) grid {
 	g := grid{Title: "What became of every request", Texts: 1, Head: []string{"Subject", "Offered", "Sent", "Completed", "Failed", "Wrong answers", "Late", "Skipped"}}
 	for i := range r.Subjects {
 		s := &r.Subjects[i]
+		if s.Counts.Offered == 0 {
+			continue
+		}
 		cells := []string{s.Name}
 		for _, n := range []int64{s.Counts.Offered, s.Counts.Sent, s.Counts.Completed, s.Counts.Failed, s.Wrong(), s.Counts.Late, s.Counts.Skipped} {
 			cells = append(cells, Count(float64(n)))

@@ -82,7 +82,7 @@ func NewProgress(w io.Writer, width int, now func() time.Time) *Progress {
 	return &Progress{w: w, width: width, now: now}
 }
 
-// Show draws the tick, unless the last one was drawn just now. A new phase or subject is always drawn.
+// Show draws the tick, unless the last one was drawn just now. On a terminal a new phase or subject is always drawn.
 func (p *Progress) Show(t Tick) {
 	if p == nil {
 		return
@@ -93,7 +93,8 @@ func (p *Progress) Show(t Tick) {
 	if p.width > 0 {
 		every = redrawEvery
 	}
-	if kind == p.lastKind && now.Sub(p.last) < every {
+	fresh := p.last.IsZero() || p.width > 0 && kind != p.lastKind
+	if !fresh && now.Sub(p.last) < every {
 		return
 	}
 	p.last, p.lastKind = now, kind
