@@ -13,6 +13,7 @@ VCS   := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
 
 FUZZTIME     ?= 60s
 BENCHTIME    ?= 1s
+BENCH_RUNS   ?= 3
 RACE_COUNT   ?= 5
 FAULT_ROUNDS ?= 20
 FAULT_NODES  ?= 3
@@ -59,9 +60,13 @@ fuzz: ## every fuzz target for FUZZTIME (60s) each
 fuzz-long: ## the same for LONG_FUZZ (20m) each
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(LONG_FUZZ)
 
-bench: build ## mint and introspection against their ceilings, and a large store; see docs/performance.md
-	./$(BIN) bench mint --self
-	./$(BIN) bench introspect --self
+bench: build ## BENCH_RUNS (3) runs of each benchmark, and their figures into docs/performance.md; then a large store
+	@rm -rf bin/bench && mkdir -p bin/bench
+	@for run in $$(seq $(BENCH_RUNS)); do for workload in mint introspect; do \
+		echo "== $$workload, run $$run of $(BENCH_RUNS)"; \
+		./$(BIN) bench $$workload --self --json bin/bench/$$workload-$$run.json --html bin/bench/$$workload-$$run.html; \
+	done; done
+	./$(BIN) bench report bin/bench --combine --markdown --level 4 --into docs/performance.md
 	./$(BIN) bench scale --agents 100000 --delegations 1000000
 
 microbench: ## micro-benchmarks with allocations

@@ -40,6 +40,9 @@ func ceilingBars(id string, r *result.Result) *picture {
 		if s.Rounds != nil {
 			p.line("whisker", x.at(min(s.Rounds.Low, x.high)), y+barHeight/2, x.at(min(s.Rounds.High, x.high)), y+barHeight/2)
 		}
+		if s.Rounds != nil {
+			end = max(end, x.at(min(s.Rounds.High, x.high)))
+		}
 		value := Count(s.Rate) + "/s"
 		if len(s.Shares) > 0 {
 			p.target(&x, r, &s.Shares[0], y)

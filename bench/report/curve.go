@@ -54,7 +54,7 @@ func percentileCurve(id string, r *result.Result) (*picture, error) {
 			points = append(points, point{x.at(ninesOf(at.Percent)), y.at(at.Micros)})
 		}
 		p.path("curve "+c.class, polyline(points), c.name)
-		names = append(names, label{points[len(points)-1].y, short(c.name, 17), c.class})
+		names = append(names, label{points[len(points)-1].y, short(c.name, 21), c.class})
 	}
 	p.labels(names, topMargin, topMargin+curveHeight)
 	p.Desc = "One line for each subject; to the right of each nine lies a tenth of the requests before it. The table below has the percentiles."

@@ -11,7 +11,7 @@ import (
 const (
 	pictureWidth = 960
 	plotLeft     = 78
-	plotRight    = pictureWidth - 118 // room for the names of the lines
+	plotRight    = pictureWidth - 140 // room for the names of the lines
 	rateHeight   = 150
 	delayHeight  = 190
 	panelGap     = 34

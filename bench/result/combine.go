@@ -245,3 +245,27 @@ func Names(a, b *Result) []string {
 	}
 	return list
 }
+
+// Group gathers the runs of the same benchmark under the same load, in the order in which each first came.
+func Group(results []*Result) [][]*Result {
+	var groups [][]*Result
+	for _, r := range results {
+		at := slices.IndexFunc(groups, func(g []*Result) bool { return repeats(g[0], r) })
+		if at < 0 {
+			groups = append(groups, nil)
+			at = len(groups) - 1
+		}
+		groups[at] = append(groups[at], r)
+	}
+	return groups
+}
+
+func repeats(a, b *Result) bool {
+	if Comparable(a, b) != nil || a.Load.Rate != b.Load.Rate || a.Load.From != b.Load.From || a.Load.Connections != b.Load.Connections {
+		return false
+	}
+	if (a.SLO == nil) != (b.SLO == nil) || a.SLO != nil && a.SLO.Text != b.SLO.Text {
+		return false
+	}
+	return slices.EqualFunc(a.Subjects, b.Subjects, func(x, y Subject) bool { return x.Name == y.Name })
+}

@@ -124,3 +124,12 @@ func TestDistributionsAreMergedExactly(t *testing.T) {
 		}
 	})
 }
+
+func TestRunsOfTheSameLoadAreGathered(t *testing.T) {
+	mint, again, faster, other, longer := sample(t), sample(t), sample(t), sample(t), sample(t)
+	faster.Load.Rate = 2000
+	other.Workload = "introspect"
+	longer.Subjects = append(longer.Subjects, Subject{Name: "ceiling: sign", Role: RoleCeiling})
+	require.Equal(t, [][]*Result{{mint, again}, {faster}, {other}, {longer}}, Group([]*Result{mint, faster, other, again, longer}))
+	require.Empty(t, Group(nil))
+}

@@ -27,8 +27,8 @@ func (a *app) benchReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report FILE...",
 		Short: "Show results again: as tables, Markdown, or one page of HTML",
-		Long: `Show results that --json has written: files, or folders of files. With --combine several runs of the same benchmark
-are put together: histograms are merged, rates and shares are the runs' medians, and their ranges are shown.
+		Long: `Show results that --json has written: files, or folders of files. With --combine runs of the same benchmark under the
+same load are put together: histograms are merged, rates and shares are the runs' medians, and their ranges are shown.
 
 --html writes one page that needs nothing else to open. --into writes Markdown between the two lines
 
@@ -38,7 +38,7 @@ are put together: histograms are merged, rates and shares are the runs' medians,
 of a file, so that every figure there was printed by the command beside it.`,
 		Example: `  deputy bench report mint.json --html mint.html
   deputy bench report runs/ --combine
-  deputy bench report bin/bench --markdown --into docs/performance.md`,
+  deputy bench report bin/bench --combine --markdown --into docs/performance.md`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
@@ -61,11 +61,15 @@ of a file, so that every figure there was printed by the command beside it.`,
 			return err
 		}
 		if combine {
-			sum, err := result.Combine(results...)
-			if err != nil {
-				return err
+			groups := result.Group(results)
+			results = results[:0]
+			for _, group := range groups {
+				sum, err := result.Combine(group...)
+				if err != nil {
+					return err
+				}
+				results = append(results, sum)
 			}
-			results = []*result.Result{sum}
 		}
 		if page != "" {
 			if len(results) > 1 {
@@ -90,7 +94,7 @@ of a file, so that every figure there was printed by the command beside it.`,
 	flags.BoolVar(&markdown, "markdown", false, "write Markdown")
 	flags.IntVar(&level, "level", 3, "level of the Markdown's headings")
 	flags.StringVar(&into, "into", "", "with --markdown: write it between the marks of this file")
-	flags.BoolVar(&combine, "combine", false, "put runs of the same benchmark together")
+	flags.BoolVar(&combine, "combine", false, "put runs of the same benchmark under the same load together")
 	return cmd
 }
 
