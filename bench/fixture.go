@@ -26,6 +26,9 @@ const (
 	fixtureSession     = 3600           // seconds; longer than any run
 )
 
+// fixtureScopes are what agents of a fixture may be granted, in order.
+const fixtureScopes identity.Scopes = "bench.tickets.assign bench.tickets.read"
+
 // setupTimeout bounds the making of a fixture, cleanupTimeout its removal.
 const (
 	setupTimeout   = 30 * time.Second
@@ -52,14 +55,10 @@ func newFixture(ctx context.Context, api *client.Client) (_ *fixture, err error)
 			err = errors.Join(err, f.remove(context.WithoutCancel(ctx)))
 		}
 	}()
-	scopes, err := identity.NewScopes([]string{"bench.tickets.read", "bench.tickets.assign"})
-	if err != nil {
-		return nil, err
-	}
 	var application wire.Application
 	if err := f.create(ctx, "/api/v1/applications", wire.ApplicationRequest{
 		Name: fixtureApplication, Description: "introspects the tokens of deputy bench",
-		Audience: fixtureAudience, Scopes: scopes, Tags: []string{fixtureMark},
+		Audience: fixtureAudience, Scopes: fixtureScopes, Tags: []string{fixtureMark},
 	}, &application); err != nil {
 		return nil, fmt.Errorf("making application %s: %w", fixtureApplication, err)
 	}
@@ -67,20 +66,24 @@ func newFixture(ctx context.Context, api *client.Client) (_ *fixture, err error)
 		return nil, fmt.Errorf("making application %s: %w", fixtureApplication, err)
 	}
 	var agent wire.Agent
-	if err := f.create(ctx, "/api/v1/agents", wire.AgentRequest{
-		Profile: wire.Profile{
-			Name: fixtureAgent, Description: "mints for deputy bench", OwnerGroup: fixtureMark,
-			AgentType: identity.AgentAutonomous,
-		},
-		DefaultScopes: scopes, MaxSessionDuration: fixtureSession,
-		Applications: []string{fixtureApplication}, Labels: map[string]string{fixtureMark: "true"},
-	}, &agent); err != nil {
+	if err := f.create(ctx, "/api/v1/agents", agentRequest(fixtureAgent), &agent); err != nil {
 		return nil, fmt.Errorf("making agent %s: %w", fixtureAgent, err)
 	}
 	if f.agent, err = credentials(agent.Credential); err != nil {
 		return nil, fmt.Errorf("making agent %s: %w", fixtureAgent, err)
 	}
 	return f, nil
+}
+
+// agentRequest makes an agent that may mint for the fixture's application.
+func agentRequest(name string) wire.AgentRequest {
+	return wire.AgentRequest{
+		Profile: wire.Profile{
+			Name: name, Description: "mints for deputy bench", OwnerGroup: fixtureMark, AgentType: identity.AgentAutonomous,
+		},
+		DefaultScopes: fixtureScopes, MaxSessionDuration: fixtureSession,
+		Applications: []string{fixtureApplication}, Labels: map[string]string{fixtureMark: "true"},
+	}
 }
 
 func (f *fixture) create(ctx context.Context, path string, body, out any) error {
@@ -119,12 +122,15 @@ func (f *fixture) removeStale(ctx context.Context) error {
 	return f.remove(ctx)
 }
 
-// remove takes agent and application away again; what is gone already is fine.
+// remove takes what a run makes away again; what was never made, or is gone already, is fine.
 func (f *fixture) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	var failures []error
-	for _, path := range []string{"/api/v1/agents/" + fixtureAgent, "/api/v1/applications/" + fixtureApplication} {
+	for _, path := range []string{
+		"/api/v1/agents/" + fixtureSubAgent, "/api/v1/agents/" + fixtureAgent, "/api/v1/applications/" + fixtureApplication,
+		"/api/v1/principals/" + url.PathEscape(fixturePrincipal),
+	} {
 		_, err := f.api.Do(ctx, &client.Request{Method: http.MethodDelete, Path: path, Write: true}, nil)
 		if err != nil && identity.CodeOf(err) != identity.CodeNotFound {
 			failures = append(failures, fmt.Errorf("removing %s: %w", path, err))

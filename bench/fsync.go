@@ -26,11 +26,10 @@ func MeasureFsync(dir, where string) (_ *result.Fsync, err error) {
 		return nil, fmt.Errorf("timing fsync: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	took := load.NewSample(1)
-	count := 0
+	took := load.NewHistogram()
 	page := make([]byte, fsyncBytes)
 	begun := time.Now()
-	for ; count < fsyncCount && (count < fsyncLeast || time.Since(begun) < fsyncTime); count++ {
+	for n := 0; n < fsyncCount && (n < fsyncLeast || time.Since(begun) < fsyncTime); n++ {
 		start := time.Now()
 		if _, err := f.Write(page); err != nil {
 			return nil, fmt.Errorf("timing fsync: %w", err)
@@ -38,8 +37,10 @@ func MeasureFsync(dir, where string) (_ *result.Fsync, err error) {
 		if err := f.Sync(); err != nil {
 			return nil, fmt.Errorf("timing fsync: %w", err)
 		}
-		took.Record(time.Since(start))
+		load.Add(took, time.Since(start))
 	}
-	l := took.Latency()
-	return &result.Fsync{Where: where, Count: count, Bytes: fsyncBytes, P50: l.P50, P99: l.P99, Max: l.Max}, nil
+	latency := load.Summarize(took)
+	return &result.Fsync{
+		Where: where, Count: int(took.TotalCount()), Bytes: fsyncBytes, P50: latency.P50, P99: latency.P99, Max: latency.Max,
+	}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -23,6 +22,8 @@ const (
 	MaxOwnNodes = 9
 	// joinLasts is how long a node of the run has to join.
 	joinLasts = 300
+	// logTail is how much of a node's log a message shows.
+	logTail = 2 << 10
 )
 
 // ownNode is one node of a benchmark's own cluster: a process with a data folder.
@@ -30,13 +31,13 @@ type ownNode struct {
 	*process
 	spec    nodeSpec
 	address selfAddress
+	log     string // file
 	running bool
 }
 
 // ownCluster are real nodes, each a process of the binary with a data folder of its own, on loopback.
 type ownCluster struct {
 	binary string
-	stderr io.Writer
 	dir    string
 	nodes  []*ownNode
 	token  string // admin
@@ -53,7 +54,7 @@ func startOwnCluster(ctx context.Context, o ownClusterOptions) (_ *ownCluster, e
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the nodes: %w", err)
 	}
-	c := &ownCluster{binary: o.binary, stderr: o.stderr, dir: dir}
+	c := &ownCluster{binary: o.binary, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -86,13 +87,12 @@ type ownClusterOptions struct {
 	parent string // folder; "": that for temporary files
 	nodes  int
 	tls    bool
-	stderr io.Writer
 }
 
 func (c *ownCluster) newNode() *ownNode {
 	c.made++
 	id := fmt.Sprintf("bench-%d", c.made)
-	return &ownNode{spec: nodeSpec{ID: id, DataDir: filepath.Join(c.dir, id), TLSCert: c.cert, TLSKey: c.key}}
+	return &ownNode{log: filepath.Join(c.dir, id+".log"), spec: nodeSpec{ID: id, DataDir: filepath.Join(c.dir, id), TLSCert: c.cert, TLSKey: c.key}}
 }
 
 // join adds a node and returns once it is in.
@@ -116,7 +116,12 @@ func (c *ownCluster) join(ctx context.Context) (*ownNode, error) {
 
 // launch starts the node's process and returns once it serves. A node that ran before gets the addresses it had.
 func (c *ownCluster) launch(ctx context.Context, n *ownNode) error {
-	p, err := start(context.WithoutCancel(ctx), c.binary, []string{"bench", "node-server"}, nil, nil, c.stderr)
+	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the process has its own
+	p, err := start(context.WithoutCancel(ctx), c.binary, []string{"bench", "node-server"}, nil, nil, log)
 	if err != nil {
 		return err
 	}
@@ -130,7 +135,7 @@ func (c *ownCluster) launch(ctx context.Context, n *ownNode) error {
 	}
 	if err != nil {
 		p.stop()
-		return fmt.Errorf("node %s did not come up: %w", n.spec.ID, err)
+		return fmt.Errorf("node %s did not come up: %w; its log ends:\n%s", n.spec.ID, err, n.tail())
 	}
 	n.process, n.running = p, true
 	n.spec.Bootstrap, n.spec.JoinToken = false, ""
@@ -141,8 +146,7 @@ func (c *ownCluster) launch(ctx context.Context, n *ownNode) error {
 
 // kill ends a node at once, as a crash does.
 func (n *ownNode) kill() {
-	_ = n.cmd.Process.Kill() // gone already: as wanted
-	_ = n.cmd.Wait()
+	n.process.kill()
 	n.running = false
 }
 
@@ -232,12 +236,21 @@ func (c *ownCluster) awaitVoters(ctx context.Context, count int) error {
 	}
 }
 
-// close ends all nodes and removes their data.
+// close ends all nodes and removes their data, for which nobody need say farewell.
 func (c *ownCluster) close() error {
 	for _, n := range c.live() {
-		n.end()
+		n.kill()
 	}
 	return os.RemoveAll(c.dir)
+}
+
+// tail is the end of what the node has logged, for a message.
+func (n *ownNode) tail() string {
+	text, err := os.ReadFile(n.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-logTail):])
 }
 
 func pauseFor(ctx context.Context, d time.Duration) error {

@@ -30,6 +30,8 @@ type proving struct {
 	agent  client.Credentials
 	issuer string
 	key    *client.Key
+	scheme string // of the nodes
+	http   *http.Client
 	nonces sync.Map // address → *nonce
 }
 
@@ -51,7 +53,7 @@ func newProving(ctx context.Context, f *fixture) (*proving, error) {
 	if _, err := f.api.CreateAgentCredential(ctx, fixtureAgent, wire.CredentialRequest{JWKS: key.JWK()}); err != nil {
 		return nil, fmt.Errorf("registering a key of %s: %w", fixtureAgent, err)
 	}
-	return &proving{agent: f.agent, issuer: metadata.Issuer, key: key}, nil
+	return &proving{agent: f.agent, issuer: metadata.Issuer, key: key, scheme: "http://", http: http.DefaultClient}, nil
 }
 
 // asserted is a mint by private_key_jwt.
@@ -95,14 +97,14 @@ func (p *proving) nonceOf(address string) string {
 func (p *proving) fetchNonce(address string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), load.DefaultTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+tokenPath, strings.NewReader(mintForm().Encode()))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.scheme+address+tokenPath, strings.NewReader(mintForm().Encode()))
 	if err != nil {
 		return "", err
 	}
 	request.SetBasicAuth(url.QueryEscape(p.agent.ID), url.QueryEscape(p.agent.Secret))
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set(wire.HeaderDPoP, p.key.Proof(http.MethodPost, p.target(), "", "", time.Now()))
-	response, err := http.DefaultClient.Do(request)
+	response, err := p.http.Do(request)
 	if err != nil {
 		return "", err
 	}

@@ -98,7 +98,7 @@ func (r *rawRaft) drive(ctx context.Context, callers int, d time.Duration) (driv
 
 func (r *rawRaft) close() error {
 	for _, p := range r.members {
-		p.stop()
+		p.kill()
 	}
 	return os.RemoveAll(r.dir)
 }

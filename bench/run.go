@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -46,6 +47,23 @@ func plan(self bool) (layout, error) {
 	return layout{server: cpus[last:], generator: cpus[:last]}, nil
 }
 
+// pin keeps this process off the measured core, as far as it is to be pinned at all. The function it returns
+// undoes that.
+func (l layout) pin() (restore func(), err error) {
+	if !l.pinned() {
+		return func() {}, nil
+	}
+	if err := pinSelf(l.generator); err != nil {
+		return nil, err
+	}
+	before := runtime.GOMAXPROCS(len(l.generator))
+	return func() {
+		runtime.GOMAXPROCS(before)
+		// Failing would only leave this process on fewer CPUs than it might have.
+		_ = pinSelf(append(slices.Clone(l.generator), l.server...))
+	}, nil
+}
+
 // Run measures a workload and its ceilings, and cleans up after itself. Where only the cleaning up fails, it
 // returns the report as well as the error.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
@@ -62,7 +80,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	restore, err := r.pin()
+	restore, err := cpus.pin()
 	if err != nil {
 		return nil, err
 	}
@@ -211,23 +229,6 @@ func (r *run) add(name string, kind Ceiling, t load.Target, pid int) error {
 	}
 	r.subjects = append(r.subjects, &subject{name: name, ceiling: kind, generator: g, pid: pid, total: load.NewSample(1)})
 	return nil
-}
-
-// pin keeps this process off the measured core, as far as it is to be pinned at all. The function it returns
-// undoes that.
-func (r *run) pin() (restore func(), err error) {
-	if !r.cpus.pinned() {
-		return func() {}, nil
-	}
-	if err := pinSelf(r.cpus.generator); err != nil {
-		return nil, err
-	}
-	before := runtime.GOMAXPROCS(len(r.cpus.generator))
-	return func() {
-		runtime.GOMAXPROCS(before)
-		// Failing would only leave this process on fewer CPUs than it might have.
-		_ = pinSelf(append(r.cpus.generator, r.cpus.server...))
-	}, nil
 }
 
 // measure warms every subject up and then lets them take turns. The order rotates, so that none always comes

@@ -90,7 +90,7 @@ func (s *scraped) read(from io.Reader) {
 			s.mallocs = value
 		case "deputy_api_requests_total":
 			s.requests += value
-		case "deputy_cluster_leader":
+		case "deputy_cluster_is_leader":
 			s.leader = value == 1
 		}
 	}

@@ -140,7 +140,7 @@ const (
 func (w *writes) prepare(ctx context.Context) error {
 	w.Logger.Info("starting nodes", "count", w.Nodes)
 	var err error
-	if w.own, err = startOwnCluster(ctx, ownClusterOptions{binary: w.Binary, parent: w.Folder, nodes: w.Nodes, stderr: w.Stderr}); err != nil {
+	if w.own, err = startOwnCluster(ctx, ownClusterOptions{binary: w.Binary, parent: w.Folder, nodes: w.Nodes}); err != nil {
 		return err
 	}
 	api, err := w.own.client()

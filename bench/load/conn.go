@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// MaxRequestBytes bounds a request to what an idle socket's send buffer takes in one write: the request is
-// written where it can't wait for room.
+// MaxRequestBytes bounds a request that is written where it can't wait for room: it is what an idle socket's send buffer
+// takes in one write. Larger ones cost more system calls.
 const MaxRequestBytes = 8 << 10
 
 // errShortWrite means that the kernel took only part of a request.
@@ -92,6 +92,12 @@ func (c *Conn) Exchange(request []byte) (status int, body []byte, err error) {
 	c.request, c.filled, c.parsed, c.err = request, 0, false, nil
 	if c.secure != nil {
 		return c.exchangeSecurely()
+	}
+	if len(request) > MaxRequestBytes {
+		if _, err := c.tcp.Write(request); err != nil {
+			return 0, nil, err
+		}
+		c.request = nil
 	}
 	if err := c.raw.Read(c.onTurn); err != nil {
 		return 0, nil, err

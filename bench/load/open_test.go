@@ -16,7 +16,7 @@ func openRunOf(t *testing.T, p Plan, connections int, o OpenOptions) *Sample {
 	require.NoError(t, err)
 	t.Cleanup(g.Close)
 	result := NewSample(len(p.Operations))
-	result.withSeries(o.Shape.Length)
+	result.WithSeries(o.Shape.Length)
 	require.NoError(t, g.FillOpen(t.Context(), o, result))
 	return result
 }

@@ -44,7 +44,7 @@ type Operation struct {
 func NewSample(operations int) *Sample {
 	s := &Sample{Operations: make([]Operation, operations)}
 	for i := range s.Operations {
-		s.Operations[i] = Operation{Latency: newHistogram(), Failures: make(map[Failure]int64)}
+		s.Operations[i] = Operation{Latency: NewHistogram(), Failures: make(map[Failure]int64)}
 	}
 	return s
 }
@@ -52,23 +52,24 @@ func NewSample(operations int) *Sample {
 // open prepares for an open load of that length.
 func (s *Sample) open() {
 	for i := range s.Operations {
-		s.Operations[i].Service, s.Operations[i].Lag = newHistogram(), newHistogram()
+		s.Operations[i].Service, s.Operations[i].Lag = NewHistogram(), NewHistogram()
 	}
 }
 
-// withSeries prepares for a series over a run of that length.
-func (s *Sample) withSeries(length time.Duration) {
+// WithSeries prepares for a series over a run of that length.
+func (s *Sample) WithSeries(length time.Duration) {
 	for i := range s.Operations {
 		s.Operations[i].series = newSeries(length)
 	}
 }
 
-func newHistogram() *hdrhistogram.Histogram {
+// NewHistogram makes one of latencies in nanoseconds.
+func NewHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(int64(shortestLatency), int64(longestLatency), significantDigits)
 }
 
 // record clamps, so that recording can't fail: hardly anything takes longer than the longest latency anyway.
-func record(h *hdrhistogram.Histogram, d time.Duration) {
+func Add(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(int64(min(max(d, shortestLatency), longestLatency)))
 }
 
@@ -95,21 +96,21 @@ func (s *Sample) record(gathered []observation) {
 			op.Late++
 		}
 		if op.Lag != nil {
-			record(op.Lag, o.lag)
+			Add(op.Lag, o.lag)
 		}
 		if o.failure != "" {
 			op.Failures[o.failure]++
 			op.series.failed(o.due)
 			if o.failure == FailureTimeout { // it waited so long at least: leaving it out would hide the worst
-				record(op.Latency, o.latency)
+				Add(op.Latency, o.latency)
 				op.series.latency(o.due, o.latency)
 			}
 			continue
 		}
 		op.Succeeded++
-		record(op.Latency, o.latency)
+		Add(op.Latency, o.latency)
 		if op.Service != nil {
-			record(op.Service, o.service)
+			Add(op.Service, o.service)
 		}
 		op.series.succeeded(o.due, o.latency)
 	}
@@ -166,14 +167,14 @@ func merge(into **hdrhistogram.Histogram, from *hdrhistogram.Histogram) {
 		return
 	}
 	if *into == nil {
-		*into = newHistogram()
+		*into = NewHistogram()
 	}
 	(*into).Merge(from)
 }
 
 // Total is all operations as one.
 func (s *Sample) Total() *Operation {
-	total := &Operation{Latency: newHistogram(), Failures: make(map[Failure]int64)}
+	total := &Operation{Latency: NewHistogram(), Failures: make(map[Failure]int64)}
 	for i := range s.Operations {
 		total.add(&s.Operations[i])
 	}

@@ -64,7 +64,7 @@ func (s *series) latency(due, latency time.Duration) {
 	if p.latencies == nil {
 		p.latencies = hdrhistogram.New(int64(shortestLatency), int64(longestLatency), seriesDigits)
 	}
-	record(p.latencies, latency)
+	Add(p.latencies, latency)
 }
 
 // Point is one step of a series.
