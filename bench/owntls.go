@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -51,20 +52,28 @@ func (c *ownCluster) certify() error {
 func (c *ownCluster) clientOf(addresses ...string) (*client.Client, error) {
 	o := client.Options{Addresses: addresses, Token: c.token, UserAgent: "deputy-bench"}
 	if c.ca != nil {
-		config, err := trusting(c.ca)
-		if err != nil {
+		var err error
+		if o.Transport, err = TransportTrusting(c.ca); err != nil {
 			return nil, err
 		}
-		o.Transport = &http.Transport{TLSClientConfig: config}
 	}
 	return client.New(o)
+}
+
+// TransportTrusting makes one for a client that trusts the authorities in PEM, and no others.
+func TransportTrusting(ca []byte) (http.RoundTripper, error) {
+	config, err := trusting(ca)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Transport{TLSClientConfig: config}, nil
 }
 
 // trusting makes the configuration of a client that trusts the authorities in PEM, and no others.
 func trusting(ca []byte) (*tls.Config, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("the CA file holds no certificate in PEM")
+		return nil, errors.New("it holds no certificate in PEM")
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }

@@ -177,12 +177,30 @@ func (a *app) does(act func(ctx context.Context, c *client.Client, args []string
 
 // client makes the client that flags, environment and a running dev server ask for, in that order.
 func (a *app) client() (*client.Client, error) {
+	o, err := a.clientOptions()
+	if err != nil {
+		return nil, err
+	}
+	return newClient(o)
+}
+
+// newClient makes one of options that came from the command line.
+func newClient(o client.Options) (*client.Client, error) {
+	c, err := client.New(o)
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	return c, nil
+}
+
+// clientOptions say which nodes to speak to, and by which token.
+func (a *app) clientOptions() (client.Options, error) {
 	addresses := a.addresses()
 	token := os.Getenv(envToken)
 	if len(addresses) == 0 || token == "" {
 		dev, err := readDevAccess()
 		if err != nil {
-			return nil, err
+			return client.Options{}, err
 		}
 		if len(addresses) == 0 && dev != nil {
 			addresses = []string{dev.Address}
@@ -197,11 +215,7 @@ func (a *app) client() (*client.Client, error) {
 	}
 	token = strings.TrimSpace(token)
 	a.anonymous = token == ""
-	c, err := client.New(client.Options{Addresses: addresses, Token: token, UserAgent: "deputy/" + version()})
-	if err != nil {
-		return nil, &usageError{err.Error()}
-	}
-	return c, nil
+	return client.Options{Addresses: addresses, Token: token, UserAgent: "deputy/" + version()}, nil
 }
 
 func (a *app) addresses() []string {
