@@ -271,12 +271,31 @@ func (d *drive) result(ctx context.Context) (*result.Result, error) {
 		s.Generate, s.Bound = &share, r.Generator.Bound
 		r.Subjects = append(r.Subjects, s)
 	}
+	if len(r.Subjects) == 1 {
+		costOf(&r.Subjects[0], r.Nodes, len(d.ground.ops))
+	}
 	r.Subjects = append(r.Subjects, d.further...)
 	if d.SLO != nil {
 		r.SLO = d.sloOf()
 	}
 	d.judge(r, share)
 	return r, ctx.Err()
+}
+
+// costOf is what the only operation of a run cost its servers, where all of them have told.
+func costOf(s *result.Subject, nodes []result.Node, servers int) {
+	if len(nodes) == 0 || len(nodes) < servers || s.Counts.Completed == 0 {
+		return
+	}
+	var cpu, allocs float64
+	for i := range nodes {
+		cpu += nodes[i].CPU
+		if nodes[i].AllocsPer != nil {
+			allocs += *nodes[i].AllocsPer * float64(nodes[i].Requests)
+		}
+	}
+	cpu, allocs = cpu*1e6/float64(s.Counts.Completed), allocs/float64(s.Counts.Completed)
+	s.CPUPer, s.Allocs = &cpu, &allocs
 }
 
 func (d *drive) loadOf() result.Load {

@@ -32,6 +32,7 @@ type scraped struct {
 	rss      int64
 	mallocs  float64
 	requests float64
+	started  float64 // Unix seconds
 	leader   bool
 	err      error // it could not be asked; then nothing else is known
 }
@@ -88,6 +89,8 @@ func (s *scraped) read(from io.Reader) {
 			s.rss = int64(value)
 		case "go_memstats_mallocs_total":
 			s.mallocs = value
+		case "process_start_time_seconds":
+			s.started = value
 		case "deputy_api_requests_total":
 			s.requests += value
 		case "deputy_cluster_is_leader":
@@ -109,7 +112,7 @@ func nodesOf(before, after []scraped) []result.Node {
 		if s.err != nil || !known || was.err != nil {
 			continue
 		}
-		if s.cpu < was.cpu || s.requests < was.requests {
+		if s.started != was.started {
 			was = scraped{}
 		}
 		n := result.Node{

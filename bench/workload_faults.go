@@ -71,7 +71,7 @@ func (b byOperation) Judge(call *load.Call, status int, body []byte) load.Failur
 	return b[call.Operation].Judge(call, status, body)
 }
 
-// DefaultFaultAfter is when a third of the measured time is over.
+// faultParts is how many parts the measured time has: before the fault, with it, and after it.
 const faultParts = 3
 
 func prepareFailover(ctx context.Context, d *drive) (*job, error) {
@@ -86,7 +86,7 @@ func prepareFailover(ctx context.Context, d *drive) (*job, error) {
 	return j, nil
 }
 
-// killLeader kills the node that leads once a third of the time is over, and starts it again after another.
+// killLeader kills the node that leads once a third of the time is over, and starts it again after half of another.
 func (d *drive) killLeader(ctx context.Context, t *timeline) error {
 	third := d.length() / faultParts
 	after := d.FaultAfter
@@ -109,11 +109,11 @@ func (d *drive) killLeader(ctx context.Context, t *timeline) error {
 		return err
 	}
 	t.add(result.FaultLeaderChanged, next.spec.ID, fmt.Sprintf("%.2f s after the kill", t.now()-killed), t.now())
-	if err := pauseFor(ctx, third); err != nil {
+	if err := pauseFor(ctx, third/2); err != nil {
 		return nil
 	}
 	began := t.now()
-	if err := own.launch(ctx, leader); err != nil {
+	if err := own.launch(context.WithoutCancel(ctx), leader); err != nil { // bounded by itself; the load may end before
 		return err
 	}
 	t.add(result.FaultStarted, leader.spec.ID, "from its data", began)

@@ -113,7 +113,7 @@ func (w *worker) loop(ctx context.Context, start, end time.Time, result *Sample)
 	w.flushed = start
 	defer w.flush(result, end)
 	for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
-		w.call.N = w.number + w.calls*uint64(len(w.generator.workers))
+		w.call.N = w.number<<40 + w.calls // unlike for each connection, and each goes round all operations
 		w.call.Operation = w.generator.plan.deal(w.call.N)
 		w.calls++
 		o := observation{op: uint8(w.call.Operation)} //nolint:gosec // at most MaxOperations

@@ -129,6 +129,10 @@ type openRun struct {
 // pace puts requests into the queues when they are due.
 func (r *openRun) pace(ctx context.Context, pacer *pacer) {
 	offered := make([]int64, len(r.result.Operations))
+	turns := make([]int, len(offered)) // of the nodes, for each operation: every node gets its share of each
+	for op := range turns {
+		turns[op] = op
+	}
 	var told time.Duration
 	now := time.Since(r.start)
 	for n := uint64(0); ; n++ {
@@ -156,8 +160,9 @@ func (r *openRun) pace(ctx context.Context, pacer *pacer) {
 				break
 			}
 		}
-		q := r.queues[n%uint64(len(r.queues))]
 		op := r.generator.plan.deal(n)
+		q := r.queues[turns[op]%len(r.queues)]
+		turns[op]++
 		offered[op]++
 		a := arrival{n: n, due: due, lag: now - due, op: uint8(op), idle: q.free()} //nolint:gosec // at most MaxOperations
 		r.offer(q, a)

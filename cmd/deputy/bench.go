@@ -23,7 +23,7 @@ func (a *app) benchCommand() *cobra.Command {
 	},
 		a.benchLoad(bench.WorkloadMint, "Tokens by client_credentials, against an HTTP handler that only signs"),
 		a.benchLoad(bench.WorkloadIntrospect, "Introspection of tokens seen before, against an HTTP handler that only looks them up"),
-		a.benchRun(), a.benchWrites(), a.benchScale(), a.benchFill(), a.benchCompare(), a.benchReport(), benchCeilings(a), benchSelf(a), benchNode(a), benchRaft(a),
+		a.benchRun(), a.benchLatency(), a.benchWrites(), a.benchScale(), a.benchFill(), a.benchCompare(), a.benchReport(), benchCeilings(a), benchSelf(a), benchNode(a), benchRaft(a),
 	)
 }
 
