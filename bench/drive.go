@@ -126,6 +126,9 @@ func (d *drive) probe(ctx context.Context) error {
 }
 
 func (d *drive) run(ctx context.Context) (err error) {
+	if d.beforeLoad != nil {
+		d.beforeLoad()
+	}
 	if d.WarmUp > 0 {
 		if d.warm, err = d.offer(ctx, "warm-up", d.warmUpShape()); err != nil {
 			return err

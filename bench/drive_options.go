@@ -59,6 +59,9 @@ type DriveOptions struct {
 	Progress *report.Progress
 	Logger   *slog.Logger
 	Stderr   io.Writer
+
+	maxSteps   int    // of a search; tests take fewer
+	beforeLoad func() // called once all is prepared; for tests
 }
 
 // Defaults of DriveOptions.
@@ -85,6 +88,7 @@ func (o *DriveOptions) setDefaults() {
 	o.Backlog = orDefault(o.Backlog, load.DefaultBacklog)
 	o.Timeout = orDefault(o.Timeout, load.DefaultTimeout)
 	o.MaxLag = orDefault(o.MaxLag, DefaultMaxLag)
+	o.maxSteps = orDefault(o.maxSteps, maxSteps)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -218,7 +218,11 @@ func (m *latencyRun) measure(ctx context.Context) error {
 					return err
 				}
 				s.samples = append(s.samples, sample)
-				m.judge(fmt.Sprintf("%s, run %d", p.name, n+1), sample)
+				what := p.name
+				if s == &p.empty {
+					what = "the empty handler, as " + p.name
+				}
+				m.judge(fmt.Sprintf("%s, run %d", what, n+1), sample)
 			}
 		}
 	}

@@ -21,7 +21,7 @@ const (
 func (d *drive) search(ctx context.Context) error {
 	met, missed := 0.0, 0.0
 	var firstSample *load.Sample
-	for rate := d.Rate; len(d.steps) < maxSteps && rate >= 1 && rate <= load.MaxRate; {
+	for rate := d.Rate; len(d.steps) < d.maxSteps && rate >= 1 && rate <= load.MaxRate; {
 		sample, err := d.offer(ctx, fmt.Sprintf("step %d", len(d.steps)+1), load.Constant(rate, d.Step))
 		if err != nil {
 			return err
