@@ -37,6 +37,7 @@ const (
 // What the project asks of itself, as the median ratio to the ceiling of the same run on one server core.
 const (
 	MintTarget       = 0.75 // to an HTTP handler that signs and does nothing else
+	ColdTarget       = 0.90 // introspection of tokens not seen before, to an HTTP handler that verifies each
 	IntrospectTarget = 0.60 // to an HTTP handler that hashes the token and looks it up
 	ScaleTarget      = 0.90 // mint speed over a full store, to an empty one
 )
@@ -64,6 +65,7 @@ type Options struct {
 	WarmUp      time.Duration // of each subject, before the first round; shown, not counted
 	Rounds      int           // turns that the subjects take
 	WarmTokens  int           // distinct tokens that introspection goes round
+	Cold        bool          // introspection is of tokens that the node has not seen, each asked about once
 
 	Profile string       // where to write a CPU profile of the run's own server; empty for none
 	Logger  *slog.Logger // what happens at the beginning and the end
@@ -105,6 +107,9 @@ func (o *Options) setDefaults() {
 func (o *Options) validate() error {
 	if o.Workload != WorkloadMint && o.Workload != WorkloadIntrospect {
 		return fmt.Errorf("workload is %q; it must be %s or %s", o.Workload, WorkloadMint, WorkloadIntrospect)
+	}
+	if o.Cold && (o.Workload != WorkloadIntrospect || o.Client != nil) {
+		return errors.New("only introspection by the run's own server can be of tokens that it has not seen")
 	}
 	if o.Profile != "" && o.Client != nil {
 		return errors.New("only the run's own server can be profiled; nodes serve profiles at their ops listener")

@@ -30,17 +30,21 @@ type Ceiling string
 const (
 	CeilingEmpty  Ceiling = "empty"  // answers a constant
 	CeilingSign   Ceiling = "sign"   // signs as many bytes as a token has before its signature, and answers the token
+	CeilingVerify Ceiling = "verify" // verifies the signature of the token in the request, each time
 	CeilingLookup Ceiling = "lookup" // hashes the token in the request and looks it up
 )
 
 // ceilings lists them all, in the order they are shown.
-func ceilings() []Ceiling { return []Ceiling{CeilingEmpty, CeilingSign, CeilingLookup} }
+func ceilings() []Ceiling { return []Ceiling{CeilingEmpty, CeilingSign, CeilingVerify, CeilingLookup} }
 
 // CeilingOptions say what the ceilings answer.
 type CeilingOptions struct {
 	Kinds      []Ceiling
 	BodyBytes  int // of every answer
 	TokenBytes int // of the token that CeilingSign makes
+
+	// VerifyKey is the public key that CeilingVerify verifies by, as a JWK's x has it; "": that of CeilingSign.
+	VerifyKey string
 }
 
 // Sizes of ceilings where the caller gives none: those of the figures that the project compares itself to.
@@ -178,6 +182,8 @@ func ceilingHandler(kind Ceiling, key ed25519.PrivateKey, o CeilingOptions, know
 		}, nil
 	case CeilingSign:
 		return signHandler(key, o), nil
+	case CeilingVerify:
+		return verifyHandler(key, o)
 	case CeilingLookup:
 		return known.handle, nil
 	}
@@ -228,6 +234,38 @@ func (c *cache) handle(ctx *fasthttp.RequestCtx) {
 	}
 	ctx.SetContentType("application/json")
 	ctx.SetBody(answer)
+}
+
+// verifyHandler answers as introspection of a token that is not known must: parse the form, and verify the signature.
+func verifyHandler(key ed25519.PrivateKey, o CeilingOptions) (fasthttp.RequestHandler, error) {
+	public := key.Public().(ed25519.PublicKey)
+	if o.VerifyKey != "" {
+		text, err := base64.RawURLEncoding.DecodeString(o.VerifyKey)
+		if err != nil || len(text) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("the key to verify by is not an Ed25519 public key of %d bytes in base64url", ed25519.PublicKeySize)
+		}
+		public = text
+	}
+	answer := padded(`{"active":true`, o.BodyBytes)
+	return func(ctx *fasthttp.RequestCtx) {
+		token := ctx.PostArgs().Peek("token")
+		dot := bytes.LastIndexByte(token, '.')
+		var signature [ed25519.SignatureSize]byte
+		if dot < 0 || len(token)-dot != signaturePart {
+			ctx.SetStatusCode(fasthttp.StatusBadRequest)
+			return
+		}
+		if _, err := base64.RawURLEncoding.Decode(signature[:], token[dot+1:]); err != nil {
+			ctx.SetStatusCode(fasthttp.StatusBadRequest)
+			return
+		}
+		if !ed25519.Verify(public, token[:dot], signature[:]) {
+			ctx.SetStatusCode(fasthttp.StatusForbidden)
+			return
+		}
+		ctx.SetContentType("application/json")
+		ctx.SetBody(answer)
+	}, nil
 }
 
 // signRate signs for as long as the query's ms says and answers how many signatures a second that gave. It

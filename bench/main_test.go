@@ -55,6 +55,8 @@ func ceilingProcess(args []string) error {
 			o.BodyBytes, err = strconv.Atoi(pair[1])
 		case "--token-bytes":
 			o.TokenBytes, err = strconv.Atoi(pair[1])
+		case "--verify-key":
+			o.VerifyKey = pair[1]
 		default:
 			err = fmt.Errorf("unknown flag %s", pair[0])
 		}

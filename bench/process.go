@@ -81,6 +81,9 @@ func startCeilings(ctx context.Context, binary string, o CeilingOptions, tokens 
 		"bench", "ceiling-server",
 		"--body-bytes", strconv.Itoa(o.BodyBytes), "--token-bytes", strconv.Itoa(o.TokenBytes),
 	}
+	if o.VerifyKey != "" {
+		args = append(args, "--verify-key", o.VerifyKey)
+	}
 	for _, kind := range o.Kinds {
 		args = append(args, "--kind", string(kind))
 	}

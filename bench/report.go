@@ -87,9 +87,12 @@ func (r *run) report() (*Report, error) {
 	if r.Workload == WorkloadIntrospect {
 		target = IntrospectTarget
 	}
+	if r.Cold {
+		target = ColdTarget
+	}
 	rounds := spread(r.ratios())
 	report.Ratio = Ratio{
-		Of:     fmt.Sprintf("%s / (%s)", r.Workload, strings.TrimPrefix(ceiling, "ceiling: ")),
+		Of:     fmt.Sprintf("%s / (%s)", r.subjects[0].name, strings.TrimPrefix(ceiling, "ceiling: ")),
 		Rounds: rounds, Target: target, Met: r.cpus.pinned() && rounds.Median >= target, OneCore: r.cpus.pinned(),
 	}
 	first, last := report.Subjects[0], report.Subjects[len(report.Subjects)-1]

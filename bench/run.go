@@ -26,6 +26,9 @@ type subject struct {
 	warmUp    *load.Sample
 	total     *load.Sample
 	rates     []float64 // of each round
+
+	// refill, if set, is called before each turn and is not part of it.
+	refill func(ctx context.Context, turn time.Duration) error
 }
 
 // layout says which CPUs serve and which generate. Nothing is pinned where either is empty.
@@ -104,6 +107,7 @@ type run struct {
 	shape    shape
 
 	verifyMicros float64 // one bare signature check
+	cold         *coldTokens
 }
 
 // shape is the size of one exchange with the measured server, which the ceilings copy.
@@ -145,6 +149,9 @@ func (r *run) prepare(ctx context.Context) error {
 			measured.Requests = append(measured.Requests, r.fixture.introspectRequest(token))
 		}
 		kinds = []Ceiling{CeilingEmpty, CeilingLookup}
+		if r.Cold {
+			kinds = []Ceiling{CeilingEmpty, CeilingVerify}
+		}
 	}
 	measured.Addresses = nodes
 	if err := r.probe(ctx, measured, len(minted[0])); err != nil {
@@ -152,6 +159,11 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.Logger.Info("starting the ceilings", "body_bytes", r.shape.Body, "token_bytes", r.shape.Token)
 	sizes := CeilingOptions{Kinds: kinds, BodyBytes: r.shape.Body, TokenBytes: r.shape.Token}
+	if r.Cold {
+		if sizes.VerifyKey, err = r.verifyKey(ctx); err != nil {
+			return err
+		}
+	}
 	if r.ceilings, err = startCeilings(ctx, r.Binary, sizes, minted, r.cpus.server, r.Stderr); err != nil {
 		return err
 	}
@@ -159,7 +171,11 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.self != nil {
 		pid = r.self.pid()
 	}
-	if err := r.add(string(r.Workload), "", measured, pid); err != nil {
+	if r.Cold {
+		if err := r.addCold(measured, pid); err != nil {
+			return err
+		}
+	} else if err := r.add(string(r.Workload), "", measured, pid); err != nil {
 		return err
 	}
 	if r.Workload == WorkloadMint {
@@ -180,6 +196,7 @@ func (r *run) prepare(ctx context.Context) error {
 var ceilingTitles = map[Ceiling]string{
 	CeilingEmpty:  "empty handler",
 	CeilingSign:   "handler + sign",
+	CeilingVerify: "handler + verify",
 	CeilingLookup: "handler + cached lookup",
 }
 
@@ -269,6 +286,11 @@ func (r *run) measure(ctx context.Context) error {
 }
 
 func (r *run) turn(ctx context.Context, s *subject, duration time.Duration) (*load.Sample, error) {
+	if s.refill != nil {
+		if err := s.refill(ctx, duration); err != nil {
+			return nil, err
+		}
+	}
 	before := r.cpuOf(s)
 	result, err := s.generator.RunClosed(ctx, duration)
 	if err != nil {

@@ -124,6 +124,7 @@ agent bench-agent and application bench-app there, and removes them.`,
 	flags.IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "turns to take")
 	if workload == bench.WorkloadIntrospect {
 		flags.IntVar(&o.WarmTokens, "tokens", bench.DefaultWarmTokens, "distinct tokens")
+		flags.BoolVar(&o.Cold, "cold", false, "with --self: tokens that the server has not seen, against an HTTP handler that verifies each")
 	}
 	flags.StringVar(&o.Profile, "cpu-profile", "", "with --self: write a CPU profile of the server to this file")
 	flags.BoolVar(&require, "require", false, "fail where the ratio asked for is missed")
@@ -210,9 +211,10 @@ func benchCeilings(a *app) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&kinds, "kind", nil, "empty, sign or lookup (repeatable)")
+	flags.StringArrayVar(&kinds, "kind", nil, "empty, sign, verify or lookup (repeatable)")
 	flags.IntVar(&o.BodyBytes, "body-bytes", bench.DefaultBodyBytes, "length of an answer's body")
 	flags.IntVar(&o.TokenBytes, "token-bytes", bench.DefaultTokenBytes, "length of a signed token")
+	flags.StringVar(&o.VerifyKey, "verify-key", "", "Ed25519 public key to verify by, base64url")
 	return cmd
 }
 
