@@ -33,10 +33,13 @@ CHAINS ?= 100000
 # Packages whose promise is about several goroutines or several nodes at once.
 CONCURRENT := ./revocation/... ./proofs/... ./tokens/... ./fsm/... ./cluster/... ./api/... ./server/...
 
+# The go command stamps nothing in a second worktree of a repository.
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null | tr -d '\n' && (git diff --quiet HEAD 2>/dev/null || echo +changes))
+
 .PHONY: build run test race cover fuzz fuzz-long bench microbench lint fmt check faults robustness sim chains mutants long clean help
 
 build: ## build ./bin/deputy
-	$(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/deputy
+	$(GO) build -trimpath -buildvcs=$(VCS) -ldflags '-X main.buildCommit=$(COMMIT)' -o $(BIN) ./cmd/deputy
 
 run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
 	@exec ./$(BIN) demo --dir $(DATA)
@@ -66,7 +69,7 @@ bench: build ## BENCH_RUNS (3) runs of each benchmark, and their figures into do
 		echo "== $$workload, run $$run of $(BENCH_RUNS)"; \
 		./$(BIN) bench $$workload --self --json bin/bench/$$workload-$$run.json --html bin/bench/$$workload-$$run.html; \
 	done; done
-	./$(BIN) bench report bin/bench --combine --markdown --level 4 --into docs/performance.md
+	./$(BIN) bench report bin/bench/mint-*.json bin/bench/introspect-*.json --combine --markdown --level 4 --into docs/performance.md
 	./$(BIN) bench scale --agents 100000 --delegations 1000000
 
 microbench: ## micro-benchmarks with allocations

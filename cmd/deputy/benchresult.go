@@ -66,6 +66,9 @@ func (a *app) stamp(r *result.Result, begun time.Time) {
 	r.Command = commandOf(a.args)
 	r.Started, r.Seconds = begun, a.now().Sub(begun).Seconds()
 	r.Environment.Version = version()
+	if r.Environment.Commit == "" {
+		r.Environment.Commit = buildCommit
+	}
 	if r.Runs == 0 {
 		r.Runs = 1
 	}

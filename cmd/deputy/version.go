@@ -7,8 +7,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// buildVersion is set by the linker: -ldflags "-X main.buildVersion=v1.2.3".
-var buildVersion string
+// Set by the linker: -ldflags "-X main.buildVersion=v1.2.3 -X main.buildCommit=0123456789ab".
+var (
+	buildVersion string // a release
+	buildCommit  string // where the go command does not stamp it by itself, such as in a second worktree
+)
 
 // version is the release, or else the commit that the binary was built from.
 func version() string {
@@ -28,10 +31,13 @@ func version() string {
 			changed = "+changes"
 		}
 	}
-	if len(revision) < 12 {
-		return "dev"
+	switch {
+	case len(revision) >= 12:
+		return "dev-" + revision[:12] + changed
+	case buildCommit != "":
+		return "dev-" + buildCommit
 	}
-	return "dev-" + revision[:12] + changed
+	return "dev"
 }
 
 func (a *app) versionCommand() *cobra.Command {
