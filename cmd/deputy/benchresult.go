@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
@@ -53,7 +54,7 @@ func (a *app) measure(cmd *cobra.Command, require *bool, act func(context.Contex
 			return err
 		}
 		a.stamp(found.result, begun)
-		err = errors.Join(err, files.time(found.result), a.showFinding(found), files.write(found.result))
+		err = errors.Join(err, files.time(found.result), a.showFinding(found), files.write(found.result), invalidRun(found.result))
 		if err == nil && require != nil && *require && !met(found.result) {
 			return errMissed
 		}
@@ -179,4 +180,23 @@ func (a *app) progress() *report.Progress {
 // messages is where a run logs to: above its progress, if that is shown.
 func (a *app) messages(p *report.Progress) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.Or(a.err), nil))
+}
+
+// Failures of a run that ended as it should.
+var (
+	errInvalid = errors.New("the run is INVALID: its figures are the generator's, not the servers'")
+	errWrong   = errors.New("wrong answers were given")
+)
+
+// invalidRun is the failure of a run whose figures are not to be quoted, or that found wrong answers.
+func invalidRun(r *result.Result) error {
+	if !r.Verdict.Valid {
+		return errInvalid
+	}
+	for i := range r.Subjects {
+		if n := r.Subjects[i].Wrong(); n > 0 {
+			return fmt.Errorf("%w: %d of %s", errWrong, n, r.Subjects[i].Name)
+		}
+	}
+	return nil
 }

@@ -45,6 +45,15 @@ func TestWhatWasAskedForIsMetByAllAndInAValidRun(t *testing.T) {
 	require.False(t, met(slo))
 }
 
+func TestAnInvalidRunOrAWrongAnswerIsAFailure(t *testing.T) {
+	r := &result.Result{Verdict: result.Verdict{Valid: true}, Subjects: []result.Subject{{Name: "mint", Errors: map[string]int64{"http 503": 3}}}}
+	require.NoError(t, invalidRun(r), "errors are counted, and judged by a service level")
+	r.Subjects[0].Errors[result.ErrorFencedAccepted] = 1
+	require.ErrorIs(t, invalidRun(r), errWrong)
+	r.Verdict.Valid = false
+	require.ErrorIs(t, invalidRun(r), errInvalid)
+}
+
 // The flags of a benchmark by which its result is kept, end to end: a cluster of no nodes leaves no files behind but
 // those it was asked for.
 func TestABenchmarkThatFailsWritesNoResult(t *testing.T) {

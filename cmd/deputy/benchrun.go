@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,7 +15,6 @@ import (
 	"github.com/deputy-id/deputy/bench"
 	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/bench/report"
-	"github.com/deputy-id/deputy/bench/result"
 )
 
 func (a *app) benchWrites() *cobra.Command {
@@ -97,7 +95,7 @@ median of the runs' p99. Server and generator share the CPUs unless --pin is giv
 		}
 		o.Progress, o.Logger = progress, log
 		r, err := bench.MeasureLatency(ctx, o)
-		return finding{result: r}, errors.Join(err, invalidRun(r))
+		return finding{result: r}, err
 	})
 	flags := cmd.Flags()
 	flags.BoolVar(&self, "self", false, "bring up a server, and measure that")
@@ -155,32 +153,10 @@ or, with --self, one server that it brings up; or, with --cluster N, N nodes of 
 			return finding{}, err
 		}
 		r, err := bench.Drive(ctx, o)
-		return finding{result: r}, errors.Join(err, invalidRun(r))
+		return finding{result: r}, err
 	})
 	a.runFlagsOf(cmd, &o, &f)
 	return cmd
-}
-
-// Failures of a run that ended as it should.
-var (
-	errInvalid = errors.New("the run is INVALID: its figures are the generator's, not the servers'")
-	errWrong   = errors.New("wrong answers were given")
-)
-
-// invalidRun is the failure of a run whose figures are not to be quoted, or that found wrong answers.
-func invalidRun(r *result.Result) error {
-	if r == nil {
-		return nil
-	}
-	if !r.Verdict.Valid {
-		return errInvalid
-	}
-	for i := range r.Subjects {
-		if n := r.Subjects[i].Wrong(); n > 0 {
-			return fmt.Errorf("%w: %d of %s", errWrong, n, r.Subjects[i].Name)
-		}
-	}
-	return nil
 }
 
 func workloadList() string {
