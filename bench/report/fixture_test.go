@@ -98,7 +98,7 @@ func failover(t testing.TB) *result.Result {
 			{Text: "p99<2ms", Limit: 2000, Measured: 1010, Unit: "us", Met: true}, {Text: "errors<0.1%", Limit: 0.001, Measured: 0.00064, Unit: "share", Met: true},
 		}},
 		Faults: []result.Fault{
-			{T: 20, Node: "node-1", What: result.FaultKilled, Detail: "kill -9"},
+			{T: 20, End: pointer(20.01), Node: "node-1", What: result.FaultKilled, Detail: "kill -9"},
 			{T: 20.4, Node: "node-2", What: result.FaultLeaderChanged},
 			{T: 33, Node: "node-1", What: result.FaultStarted},
 			{T: 42, End: pointer(42.2), Node: "node-3", What: result.FaultStalled, Detail: "SIGSTOP for 200 ms"},

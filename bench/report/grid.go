@@ -187,12 +187,19 @@ func nodeGrid(r *result.Result) grid {
 	return g
 }
 
+// worthTelling is how many seconds something took at least for a reader to want to know.
+const worthTelling = 0.1
+
 func faultGrid(r *result.Result) grid {
 	g := grid{Title: "What happened to the nodes", Texts: 4, Head: []string{"At", "Node", "What", "Detail"}}
 	for _, f := range r.Faults {
 		what := string(f.What)
-		if f.End != nil {
+		switch {
+		case f.End == nil:
+		case f.What == result.FaultStalled:
 			what += " for " + Seconds(*f.End-f.T)
+		case *f.End-f.T >= worthTelling:
+			what += ", which took " + Seconds(*f.End-f.T)
 		}
 		g.row(fmt.Sprintf("%.1f s", f.T), f.Node, what, f.Detail)
 	}

@@ -58,7 +58,7 @@ func HTML(w io.Writer, r *result.Result) error {
 		return err
 	}
 	p := page{
-		Title: title(r), About: r.About, Style: template.CSS(pageStyle), Valid: r.Verdict.Valid, Reasons: r.Verdict.Reasons,
+		Title: title(r), About: capital(r.About), Style: template.CSS(pageStyle), Valid: r.Verdict.Valid, Reasons: r.Verdict.Reasons,
 		Command: CommandLine(r.Command), Load: capital(loadLine(r)) + ".", Tiles: tiles(r), Notes: r.Notes, Sections: sections,
 		Facts: facts(r), Generated: r.Started.UTC().Format("2 January 2006, 15:04 UTC"),
 	}

@@ -56,9 +56,10 @@ func lanesOf(r *result.Result) []*lane {
 		l.faults = append(l.faults, f)
 		switch f.What {
 		case result.FaultKilled, result.FaultRemoved, result.FaultStalled:
-			s := span{from: f.T, open: f.End == nil, what: string(f.What)}
-			if f.End != nil {
-				s.to = *f.End
+			// A stall ends by itself. What was killed is away until it is started again, however soon killing it was done.
+			s := span{from: f.T, open: true, what: string(f.What)}
+			if f.End != nil && f.What == result.FaultStalled {
+				s.to, s.open = *f.End, false
 			}
 			l.away = append(l.away, s)
 			if l == leader && f.What != result.FaultStalled {
