@@ -40,14 +40,20 @@ func ask(t *testing.T, address string, request []byte) (status int, body []byte)
 }
 
 func TestCeilingsAnswerAsManyBytesAsAsked(t *testing.T) {
-	s := testCeilings(t, "a.b.c")
+	s := testCeilings(t, goodToken())
 	f := fixture{application: client.Credentials{ID: "app", Secret: "secret"}}
 	for kind, address := range s.addresses {
-		status, body := ask(t, address, f.introspectRequest("a.b.c"))
+		status, body := ask(t, address, f.introspectRequest(goodToken()))
 		require.Equal(t, 200, status, kind)
 		require.Len(t, body, testSizes.BodyBytes, kind)
 		require.True(t, json.Valid(body), kind)
 	}
+}
+
+// goodToken is signed by the ceilings' own key.
+func goodToken() string {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	return "header.claims." + rawURL(ed25519.Sign(key, []byte("header.claims")))
 }
 
 func TestTheSigningCeilingReallySigns(t *testing.T) {
@@ -120,3 +126,16 @@ func TestCeilingsRefuseWhatTheyCannotDo(t *testing.T) {
 }
 
 func rawURL(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func TestTheVerifyingCeilingReallyVerifies(t *testing.T) {
+	s := testCeilings(t)
+	f := fixture{application: client.Credentials{ID: "app", Secret: "secret"}}
+	good := goodToken()
+	for token, want := range map[string]int{
+		good: 200, "header.claimz" + good[len("header.claims"):]: 403, "header.claims": 400, "": 400,
+		good[:len(good)-3] + "!!!": 400,
+	} {
+		status, _ := ask(t, s.addresses[CeilingVerify], f.introspectRequest(token))
+		require.Equal(t, want, status, token)
+	}
+}

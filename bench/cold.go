@@ -10,6 +10,7 @@ import (
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/tokens"
 )
 
 // coldSubject is how introspection of tokens that the node has not seen is called.
@@ -22,8 +23,8 @@ const spare = 1.25
 // coldTokens are tokens of which each is asked about once.
 type coldTokens struct {
 	fixture *fixture
-	node    []load.Node
-	perTurn float64 // tokens for each second of a turn
+	node    []load.Node // where they are minted
+	perTurn float64     // tokens for each second of a turn
 
 	tokens [][]byte // requests
 	next   atomic.Int64
@@ -60,9 +61,7 @@ func (r *run) addCold(measured load.Target, pid int) (err error) {
 		return err
 	}
 	c := &coldTokens{fixture: r.fixture, perTurn: spare * 1e6 / r.verifyMicros}
-	for _, address := range measured.Addresses {
-		c.node = append(c.node, load.Node{Address: address})
-	}
+	c.node = r.other()
 	r.cold = c
 	measured.Requests, measured.Fresh = measured.Requests[:1], c.fresh
 	if err := r.add(coldSubject, "", measured, pid); err != nil {
@@ -72,14 +71,41 @@ func (r *run) addCold(measured load.Target, pid int) (err error) {
 	return nil
 }
 
-// verifyKey is the public key of the run's own server, which signs with one only.
-func (r *run) verifyKey(ctx context.Context) (string, error) {
+// startPair brings up two nodes: one that is measured, on the server's core, and one that mints for it. A node knows the
+// tokens that it has signed itself, so those are never new to it.
+func (r *run) startPair(ctx context.Context) (err error) {
+	r.Logger.Info("starting a node and one that mints for it", "cpus", r.cpus.server)
+	o := ownClusterOptions{binary: r.Binary, nodes: 2}
+	if r.cpus.pinned() {
+		o.cpus = [][]int{r.cpus.server, r.cpus.generator}
+	}
+	if r.pair, err = startOwnCluster(ctx, o); err != nil {
+		return err
+	}
+	r.ops = r.pair.nodes[0].address.Ops
+	r.Client, err = r.pair.clientOf(r.pair.nodes[0].address.Public)
+	return err
+}
+
+// other is the node that mints.
+func (r *run) other() []load.Node {
+	return []load.Node{{Address: hostOf(r.pair.nodes[1].address.Public)}}
+}
+
+// verifyKey is the public key that the token was signed by.
+func (r *run) verifyKey(ctx context.Context, token string) (string, error) {
+	claims, err := tokens.Decode([]byte(token))
+	if err != nil {
+		return "", fmt.Errorf("reading a token: %w", err)
+	}
 	var published wire.JWKS
 	if _, err := r.Client.Do(ctx, &client.Request{Method: http.MethodGet, Path: "/.well-known/jwks.json"}, &published); err != nil {
 		return "", fmt.Errorf("reading the published keys: %w", err)
 	}
-	if len(published.Keys) != 1 {
-		return "", fmt.Errorf("the server has %d keys; a new one has one", len(published.Keys))
+	for i := range published.Keys {
+		if published.Keys[i].KeyID == claims.KID {
+			return published.Keys[i].X, nil
+		}
 	}
-	return published.Keys[0].X, nil
+	return "", fmt.Errorf("key %.64s is not among the %d that are published", claims.KID, len(published.Keys))
 }

@@ -32,6 +32,7 @@ type ownNode struct {
 	spec    nodeSpec
 	address selfAddress
 	log     string // file
+	cpus    []int  // nil: not pinned
 	running bool
 }
 
@@ -39,6 +40,7 @@ type ownNode struct {
 type ownCluster struct {
 	binary string
 	dir    string
+	cpus   [][]int // of each node; nil where none are pinned
 	nodes  []*ownNode
 	token  string // admin
 	made   int    // nodes ever made: ids are never used again
@@ -54,7 +56,7 @@ func startOwnCluster(ctx context.Context, o ownClusterOptions) (_ *ownCluster, e
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the nodes: %w", err)
 	}
-	c := &ownCluster{binary: o.binary, dir: dir}
+	c := &ownCluster{binary: o.binary, dir: dir, cpus: o.cpus}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -79,7 +81,7 @@ func startOwnCluster(ctx context.Context, o ownClusterOptions) (_ *ownCluster, e
 			return nil, err
 		}
 	}
-	return c, c.awaitVoters(ctx, o.nodes)
+	return c, c.awaitVoters(ctx, votersOf(o.nodes))
 }
 
 type ownClusterOptions struct {
@@ -87,12 +89,20 @@ type ownClusterOptions struct {
 	parent string // folder; "": that for temporary files
 	nodes  int
 	tls    bool
+	cpus   [][]int // of each node; nil pins none
 }
+
+// votersOf is how many of so many nodes have a vote: an odd number, and five at most.
+func votersOf(nodes int) int { return min((nodes-1)|1, 5) }
 
 func (c *ownCluster) newNode() *ownNode {
 	c.made++
 	id := fmt.Sprintf("bench-%d", c.made)
-	return &ownNode{log: filepath.Join(c.dir, id+".log"), spec: nodeSpec{ID: id, DataDir: filepath.Join(c.dir, id), TLSCert: c.cert, TLSKey: c.key}}
+	var cpus []int
+	if c.made <= len(c.cpus) {
+		cpus = c.cpus[c.made-1]
+	}
+	return &ownNode{cpus: cpus, log: filepath.Join(c.dir, id+".log"), spec: nodeSpec{ID: id, DataDir: filepath.Join(c.dir, id), TLSCert: c.cert, TLSKey: c.key}}
 }
 
 // join adds a node and returns once it is in.
@@ -121,7 +131,7 @@ func (c *ownCluster) launch(ctx context.Context, n *ownNode) error {
 		return err
 	}
 	defer log.Close() // the process has its own
-	p, err := start(context.WithoutCancel(ctx), c.binary, []string{"bench", "node-server"}, nil, nil, log)
+	p, err := start(context.WithoutCancel(ctx), c.binary, []string{"bench", "node-server"}, n.cpus, nil, log)
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,9 @@ func (r *run) report() (*Report, error) {
 	if last.RatePerCPU > 0 {
 		report.Ratio.ByCPU = first.RatePerCPU / last.RatePerCPU
 	}
+	if r.cold != nil && r.cold.again.Load() > 0 {
+		report.Notes = append(report.Notes, fmt.Sprintf("%d questions were about tokens that had been asked about before: there were too few", r.cold.again.Load()))
+	}
 	report.Proving, report.Verify = r.proofRatios(report), r.verifyMicros
 	report.judge()
 	var err error

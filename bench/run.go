@@ -99,7 +99,8 @@ type run struct {
 	Options
 	cpus     layout
 	self     *process
-	ops      string // ops listener of self
+	pair     *ownCluster // in place of self, where tokens must come from another node
+	ops      string      // ops listener of self
 	ceilings *ceilingServer
 	fixture  *fixture
 	subjects []*subject // what is measured first
@@ -121,7 +122,11 @@ type shape struct {
 // prepare brings up what is missing, makes the fixture and looks at one exchange.
 func (r *run) prepare(ctx context.Context) error {
 	if r.Client == nil {
-		if err := r.startSelf(ctx); err != nil {
+		begin := r.startSelf
+		if r.Cold {
+			begin = r.startPair
+		}
+		if err := begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -137,7 +142,12 @@ func (r *run) prepare(ctx context.Context) error {
 		count = r.WarmTokens
 	}
 	r.Logger.Info("minting tokens to begin with", "count", count)
-	minted, err := r.fixture.mint(ctx, count)
+	var minted []string
+	if r.Cold {
+		minted, err = harvest(ctx, r.other(), r.fixture.mintRequest(), count)
+	} else {
+		minted, err = r.fixture.mint(ctx, count)
+	}
 	if err != nil {
 		return err
 	}
@@ -160,7 +170,7 @@ func (r *run) prepare(ctx context.Context) error {
 	r.Logger.Info("starting the ceilings", "body_bytes", r.shape.Body, "token_bytes", r.shape.Token)
 	sizes := CeilingOptions{Kinds: kinds, BodyBytes: r.shape.Body, TokenBytes: r.shape.Token}
 	if r.Cold {
-		if sizes.VerifyKey, err = r.verifyKey(ctx); err != nil {
+		if sizes.VerifyKey, err = r.verifyKey(ctx, minted[0]); err != nil {
 			return err
 		}
 	}
@@ -168,8 +178,11 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	pid := 0
-	if r.self != nil {
+	switch {
+	case r.self != nil:
 		pid = r.self.pid()
+	case r.pair != nil:
+		pid = r.pair.nodes[0].pid()
 	}
 	if r.Cold {
 		if err := r.addCold(measured, pid); err != nil {
@@ -321,6 +334,9 @@ func (r *run) close() error {
 		r.ceilings.stop()
 	}
 	var err error
+	if r.pair != nil {
+		return r.pair.close()
+	}
 	if r.self != nil {
 		r.self.stop() // and with it whatever was made there
 	} else if r.fixture != nil {

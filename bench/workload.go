@@ -15,6 +15,7 @@ type DriveWorkload struct {
 	Name  string
 	About string
 	Own   bool // it kills or removes nodes, and so needs those of the run's own
+	Pair  bool // it needs two nodes at least
 	Once  bool // it uses up what was made in advance, and so needs to know how much is offered
 
 	prepare func(ctx context.Context, d *drive) (*job, error)
@@ -45,7 +46,7 @@ func DriveWorkloads() []DriveWorkload {
 		{Name: "mint-dpop", About: "tokens that are bound to a key by DPoP: each request has a proof of its own", prepare: prepareBound},
 		{Name: "exchange", About: "token exchange in two hops: a delegation for the agent's token, and that for a sub-agent's", prepare: prepareExchange},
 		{Name: "introspect", About: "introspection of a few tokens over and over", prepare: prepareWarm},
-		{Name: "introspect-cold", About: "introspection of tokens that no node has seen before, each once", Once: true, prepare: prepareCold},
+		{Name: "introspect-cold", About: "introspection of tokens that no node has seen before, each once (two nodes at least)", Once: true, Pair: true, prepare: prepareCold},
 		{Name: "introspect-zipf", About: "introspection of many tokens, of which a few are asked about most of the time", prepare: prepareZipf},
 		{Name: "introspect-batch", About: "introspection of many tokens in one request", prepare: prepareBatch},
 		{Name: "revoke", About: "sessions ended, and how long until every other node refuses their tokens", Once: true, prepare: prepareRevoke},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -65,15 +66,26 @@ func prepareWarm(ctx context.Context, d *drive) (*job, error) {
 	}, len(pool[0])), nil
 }
 
-// prepareCold mints as many tokens as will be asked about.
+// prepareCold mints as many tokens as will be asked about. A node knows those that it has signed itself, so each is asked
+// about at another node.
 func prepareCold(ctx context.Context, d *drive) (*job, error) {
-	pool, err := d.pool(ctx, d.offers())
-	if err != nil {
-		return nil, err
+	nodes := d.ground.nodes
+	if len(nodes) < 2 {
+		return nil, errors.New("introspect-cold needs two nodes at least, such as --cluster 2: a node knows the tokens that it has minted itself, so no other than those of another node are new to it")
 	}
-	var next atomic.Int64
-	take := func() string { return pool[int(next.Add(1)-1)%len(pool)] }
-	return d.askJob(func(int) func() string { return take }, len(pool[0])), nil
+	pools, next := make([][]string, len(nodes)), make([]atomic.Int64, len(nodes))
+	d.Logger.Info("minting tokens to begin with", "count", d.offers())
+	for i := range nodes {
+		other := (i + 1) % len(nodes)
+		var err error
+		if pools[i], err = harvest(ctx, nodes[other:other+1], d.fixture.mintRequest(), d.offers()/len(nodes)+1); err != nil {
+			return nil, err
+		}
+	}
+	return d.askJob(func(connection int) func() string {
+		node := connection % len(nodes) // as the generator deals them out
+		return func() string { return pools[node][int(next[node].Add(1)-1)%len(pools[node])] }
+	}, len(pools[0][0])), nil
 }
 
 // Defaults of the mixes.
