@@ -35,21 +35,35 @@ func onItsOwn(t *testing.T, workload string, change func(*DriveOptions)) *result
 }
 
 func TestEveryWorkloadIsAnsweredAsItShould(t *testing.T) {
+	nodes, err := startOwnCluster(t.Context(), ownClusterOptions{binary: os.Args[0], parent: t.TempDir(), nodes: 2})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, nodes.close()) }()
+	api, err := nodes.client()
+	require.NoError(t, err)
+	var ops []string
+	for _, n := range nodes.live() {
+		ops = append(ops, n.address.Ops)
+	}
 	for _, w := range DriveWorkloads() {
 		if w.Own {
 			continue
 		}
 		t.Run(w.Name, func(t *testing.T) {
-			r := onItsOwn(t, w.Name, func(o *DriveOptions) { o.Tokens, o.RevokeEvery, o.PerMint, o.Fenced = 40, 2, 3, true })
+			r := onItsOwn(t, w.Name, func(o *DriveOptions) {
+				o.Self, o.Client, o.Token, o.Ops = false, api, nodes.token, ops
+				o.Tokens, o.RevokeEvery, o.PerMint, o.Fenced = 40, 2, 3, true
+			})
 			for _, s := range r.Subjects {
 				require.Positive(t, s.Counts.Completed, s.Name)
 				require.Zero(t, s.Counts.Failed, "%s: %v", s.Name, s.Errors)
 				require.Zero(t, s.Counts.Skipped, s.Name)
 				require.Positive(t, s.Latency.P50, s.Name)
 			}
-			require.Len(t, r.Nodes, 1)
-			require.Positive(t, r.Nodes[0].Requests)
-			require.Positive(t, r.Nodes[0].RSS)
+			require.Len(t, r.Nodes, 2)
+			for _, n := range r.Nodes {
+				require.Positive(t, n.Requests, n.Name)
+				require.Positive(t, n.RSS, n.Name)
+			}
 		})
 	}
 }
@@ -94,8 +108,8 @@ func TestAStallOfOneNodeShowsInTheTailOfAnOpenLoad(t *testing.T) {
 
 func TestAFailoverIsOnTheTimeline(t *testing.T) {
 	r, err := Drive(t.Context(), DriveOptions{
-		Workload: "failover", OwnNodes: 3, Folder: t.TempDir(), Binary: os.Args[0], Rate: 90, Duration: 6 * time.Second,
-		WarmUp: 100 * time.Millisecond, Connections: 9, FaultAfter: time.Second,
+		Workload: "failover", OwnNodes: 3, Folder: t.TempDir(), Binary: os.Args[0], Rate: 90, Duration: 3 * time.Second,
+		WarmUp: 100 * time.Millisecond, Connections: 9, FaultAfter: 500 * time.Millisecond,
 	})
 	require.NoError(t, err)
 
@@ -118,17 +132,19 @@ func TestAGeneratorWithoutCPUMakesTheRunInvalid(t *testing.T) {
 	defer runtime.GOMAXPROCS(before)
 	var over atomic.Bool
 	var burning sync.WaitGroup
-	for range 4 {
-		burning.Go(func() {
-			for n := 0; !over.Load(); n++ {
-				bytes.Repeat([]byte{byte(n)}, 512)
-			}
-		})
+	burn := func() {
+		for range 4 {
+			burning.Go(func() {
+				for n := 0; !over.Load(); n++ {
+					bytes.Repeat([]byte{byte(n)}, 512)
+				}
+			})
+		}
 	}
 	defer burning.Wait()
 	defer over.Store(true)
 
-	r := onItsOwn(t, "mint", func(o *DriveOptions) { o.Rate = 2000 })
+	r := onItsOwn(t, "mint", func(o *DriveOptions) { o.Rate, o.beforeLoad = 1000, burn })
 
 	require.False(t, r.Verdict.Valid)
 	require.Contains(t, strings.Join(r.Verdict.Reasons, "\n"), "generator")
@@ -307,6 +323,7 @@ func TestDriveOptionsAreCheckedBeforeAnythingStarts(t *testing.T) {
 		"no ramp": func(o *DriveOptions) {
 			o.Search, o.SLO, o.Ramp = true, slo, &load.Shape{From: 1, To: 2, Length: time.Second}
 		},
+		"needs two nodes at least":       func(o *DriveOptions) { o.Workload, o.Binary = "introspect-cold", os.Args[0] },
 		"rate is -1":                     func(o *DriveOptions) { o.Rate = -1 },
 		"connections is -1":              func(o *DriveOptions) { o.Connections = -1 },
 		"as its tokens end":              func(o *DriveOptions) { o.Duration = time.Hour },

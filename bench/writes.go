@@ -134,7 +134,7 @@ type writeSubject struct {
 // Population of the delegations: enough pairs that none comes near its bound.
 const (
 	writeAgents     = 500
-	writePrincipals = 20_000
+	writePrincipals = 2_000
 )
 
 func (w *writes) prepare(ctx context.Context) error {
