@@ -56,17 +56,16 @@ type drive struct {
 	generator *load.Generator
 	exchange  result.Exchange
 
-	warm      *load.Sample
-	sample    *load.Sample
-	timeline  timeline
-	steps     []result.Step
-	highest   *float64 // rate that met the SLO
-	limited   string   // why a search ended, where that is the generator's fault
-	before    []scraped
-	after     []scraped
-	further   []result.Subject // that settle has found
-	verified  int
-	faultsErr error
+	warm     *load.Sample
+	sample   *load.Sample
+	timeline timeline
+	steps    []result.Step
+	highest  *float64 // rate that met the SLO
+	limited  string   // why a search ended, where that is the generator's fault
+	before   []scraped
+	after    []scraped
+	further  []result.Subject // that settle has found
+	verified int
 }
 
 func (d *drive) prepare(ctx context.Context) (err error) {

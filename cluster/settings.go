@@ -52,7 +52,9 @@ type BareLog interface {
 func OpenBareLog(path string) (BareLog, error) { return raftboltdb.New(logOptions(path)) }
 
 // CachedLog is a log as raft is given it: followers that keep up are served from memory.
-func CachedLog(log raft.LogStore) (raft.LogStore, error) { return raft.NewLogCache(logCacheEntries, log) }
+func CachedLog(log raft.LogStore) (raft.LogStore, error) {
+	return raft.NewLogCache(logCacheEntries, log)
+}
 
 // logOptions of boltdb. After a burst was truncated away, writing out a list of free pages with every append made
 // appends twelve times slower. The map rebuilds it on opening.

@@ -112,10 +112,10 @@ median of the runs' p99. Server and generator share the CPUs unless --pin is giv
 
 // runFlags are those of bench run that need reading.
 type runFlags struct {
-	nodes                []string
-	rate, ramp, slo, key string
-	caFile, wait         string
-	closed               bool
+	nodes           []string
+	rate, ramp, slo string
+	caFile, wait    string
+	closed          bool
 }
 
 func (a *app) benchRun() *cobra.Command {
