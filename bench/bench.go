@@ -6,9 +6,10 @@
 // generator. Machines are noisy, so subjects take turns in short rounds and the median of the rounds' ratios
 // is what counts.
 //
-// The load is closed-loop: a connection asks again only once it has its answer. Such a load finds the
+// Ratios are of closed loops: a connection asks again only once it has its answer. Such a load finds the
 // throughput of a server; its latencies are those under exactly that many connections, and say nothing about
 // a server that is offered more than it can take (the "coordinated omission" of open systems). Reports say so.
+// Drive and MeasureLatency offer requests when they are due, for what concerns latency.
 //
 // It is the one package outside api and proxy that imports fasthttp: the ceilings are made of it.
 package bench
