@@ -90,6 +90,9 @@ func (r *run) report() (*Report, error) {
 	if r.Cold {
 		target = ColdTarget
 	}
+	if r.Policies > 0 {
+		target = PoliciesTarget
+	}
 	rounds := spread(r.ratios())
 	report.Ratio = Ratio{
 		Of:     fmt.Sprintf("%s / (%s)", r.subjects[0].name, strings.TrimPrefix(ceiling, "ceiling: ")),

@@ -137,6 +137,9 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.fixture, err = newFixture(ctx, r.Client); err != nil {
 		return err
 	}
+	if err := r.addPolicies(ctx); err != nil {
+		return err
+	}
 	count := 1
 	if r.Workload == WorkloadIntrospect {
 		count = r.WarmTokens

@@ -126,6 +126,9 @@ agent bench-agent and application bench-app there, and removes them.`,
 		flags.IntVar(&o.WarmTokens, "tokens", bench.DefaultWarmTokens, "distinct tokens")
 		flags.BoolVar(&o.Cold, "cold", false, "with --self: tokens that the server has not seen, against an HTTP handler that verifies each")
 	}
+	if workload == bench.WorkloadMint {
+		flags.IntVar(&o.Policies, "policies", 0, "with --self: policies beside those that a new cluster comes with; every tenth applies to each mint")
+	}
 	flags.StringVar(&o.Profile, "cpu-profile", "", "with --self: write a CPU profile of the server to this file")
 	flags.BoolVar(&require, "require", false, "fail where the ratio asked for is missed")
 	return cmd
