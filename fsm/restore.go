@@ -43,7 +43,7 @@ func (f *FSM) Restore(source io.ReadCloser) error {
 		return fmt.Errorf("%w: it is of index %d, this node is at %d", ErrSnapshotStale, s.index, at)
 	}
 	f.set.Merge(func(yield func(revocation.Entry) bool) {
-		s.revocations.work.Scan(func(r *identity.Revocation) bool {
+		s.revocations.work().scan(func(r *identity.Revocation) bool {
 			return yield(revocation.Entry{Handle: r.Handle, Expires: r.Expires})
 		})
 	})
@@ -160,9 +160,7 @@ func (l *loader) record(r *frameReader, number section) error {
 		})
 	case sectionRevocations:
 		return each(r, func(rev *identity.Revocation) error {
-			rev.Reason, rev.By = l.texts.intern(rev.Reason), l.texts.intern(rev.By)
 			s.revocations.load(rev)
-			s.revocationsByExpiry.set(rev)
 			return nil
 		})
 	case sectionAPITokens:
