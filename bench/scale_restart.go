@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -61,8 +60,8 @@ const (
 	restartTarget  = 120.0 // seconds
 	readyTimeout   = 15 * time.Minute
 	readyLook      = 20 * time.Millisecond
-	restartRounds  = 10
-	restartRound   = 500 * time.Millisecond
+	restartRounds  = 4 // of Scale's rounds in one, over HTTP,
+	restartRound   = 5 // and of its turns in one turn
 	restartThreads = 32
 	revokeCallers  = 8
 	revokeBatch    = 1000
@@ -124,7 +123,7 @@ func Restart(ctx context.Context, o RestartOptions) (_ *RestartReport, err error
 		return nil, err
 	}
 	for _, workload := range []Workload{WorkloadMint, WorkloadIntrospect} {
-		compared, err := compareNodes(ctx, workload, full, empty, o.Logger)
+		compared, err := compareNodes(ctx, workload, full, empty, &o.ScaleOptions)
 		if err != nil {
 			return nil, err
 		}
@@ -332,8 +331,8 @@ func (n *savedNode) memory() (resident, height int64) {
 }
 
 // compareNodes has two servers take turns at a workload.
-func compareNodes(ctx context.Context, workload Workload, full, empty *savedNode, logger *slog.Logger) (c FullEmpty, err error) {
-	logger.Info("loading the full and the empty server in turns", "workload", workload)
+func compareNodes(ctx context.Context, workload Workload, full, empty *savedNode, o *ScaleOptions) (c FullEmpty, err error) {
+	o.Logger.Info("loading the full and the empty server in turns", "workload", workload)
 	c = FullEmpty{Workload: workload, Target: ScaleTarget}
 	nodes := []*savedNode{full, empty}
 	generators := make([]*generator, len(nodes))
@@ -361,10 +360,10 @@ func compareNodes(ctx context.Context, workload Workload, full, empty *savedNode
 	}
 	var rates [2][]float64
 	var ratios []float64
-	for round := range restartRounds + 1 {
+	for round := range max(1, o.Rounds/restartRounds) + 1 {
 		for i := range generators {
 			i = (i + round) % len(generators)
-			result, err := generators[i].run(ctx, restartRound)
+			result, err := generators[i].run(ctx, o.Round*restartRound)
 			if err != nil {
 				return c, fmt.Errorf("loading the %s server: %w", nodes[i].name, err)
 			}
