@@ -13,15 +13,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/server"
 )
 
 // TestMain lets the test binary stand in for the deputy binary where a run starts processes of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) < 3 || os.Args[1] != "bench" {
+	if len(os.Args) < 3 || os.Args[1] != "bench" && os.Args[1] != "server" {
 		os.Exit(m.Run())
 	}
 	var err error
 	switch os.Args[2] {
+	case "--config":
+		err = serverProcess(os.Args[3])
 	case "ceiling-server":
 		err = ceilingProcess(os.Args[3:])
 	case "self-server":
@@ -38,6 +42,22 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// serverProcess is deputy server --config.
+func serverProcess(file string) error {
+	config, err := server.LoadConfig(file)
+	if err != nil {
+		return err
+	}
+	node, err := server.New(server.Options{Config: config, Logger: config.Logger(os.Stderr)})
+	if err != nil {
+		return err
+	}
+	if err := node.Start(context.Background()); err != nil {
+		return err
+	}
+	return node.Wait(context.Background()) // until it is killed
 }
 
 // ceilingProcess reads the flags that startCeilings writes.

@@ -91,3 +91,12 @@ func threadCPU() time.Duration {
 	}
 	return time.Duration(spent.Nano())
 }
+
+// freeDisk is what an ordinary user may still write to the file system of a folder; 0 where nobody tells.
+func freeDisk(folder string) int64 {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(folder, &stat); err != nil {
+		return 0
+	}
+	return int64(stat.Bavail) * stat.Bsize
+}

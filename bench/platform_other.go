@@ -18,3 +18,5 @@ func pinSelf([]int) error { return nil }
 
 // threadCPU is the time of day, for want of better: what else runs is not told apart.
 func threadCPU() time.Duration { return time.Since(started) }
+
+func freeDisk(string) int64 { return 0 }

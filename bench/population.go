@@ -36,11 +36,13 @@ func newPopulation(agents, delegations int, now time.Time) *population {
 }
 
 // id is a fresh id; ids ascend as they do in production.
-func (p *population) id(prefix string) string {
+func (p *population) id(prefix string) string { return p.idAt(prefix, p.now) }
+
+func (p *population) idAt(prefix string, at identity.Instant) string {
 	var entropy [10]byte
 	binary.BigEndian.PutUint64(entropy[:8], p.random.Uint64())
 	binary.BigEndian.PutUint16(entropy[8:], uint16(p.random.Uint32()))
-	return identity.NewID(prefix, p.now, entropy)
+	return identity.NewID(prefix, at, entropy)
 }
 
 func agentName(n int) string { return fmt.Sprintf("%sagent-%07d", populationPrefix, n) }

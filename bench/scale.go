@@ -35,7 +35,7 @@ type ScaleOptions struct {
 const (
 	DefaultScaleAgents      = 100_000
 	DefaultScaleDelegations = 1_000_000
-	DefaultScaleRevocations = 100_000
+	DefaultScaleRevocations = 1_000_000
 	DefaultScaleBatch       = 500
 	DefaultScaleRounds      = 40
 	DefaultScaleRound       = 100 * time.Millisecond
@@ -93,8 +93,13 @@ type ScaleReport struct {
 	RestoreMillis float64      `json:"restore_ms"`
 	SnapshotBytes int64        `json:"snapshot_bytes"`
 	Mint          []MintAtSize `json:"mint"`
-	Rounds        int          `json:"rounds"`
-	RoundMillis   int64        `json:"round_ms"`
+
+	Introspect []IntrospectAtSize `json:"introspect"`
+	Asked      Asked              `json:"revoked"`
+	Needed     int64              `json:"memory_needed"`
+
+	Rounds      int   `json:"rounds"`
+	RoundMillis int64 `json:"round_ms"`
 }
 
 // Objects is what one kind of object costs in memory and in time.
@@ -118,9 +123,17 @@ func Scale(ctx context.Context, o ScaleOptions) (*ScaleReport, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	need, available := o.memoryNeed(), availableMemory()
+	o.Logger.Info("memory", "needed", gibibytes(need), "available", gibibytes(available))
+	if err := holds("memory", need, available); err != nil {
+		return nil, err
+	}
+	if available > 0 { // what is garbage must not fill the machine
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(available * 9 / 10))
+	}
 	s := &scale{ScaleOptions: o, people: newPopulation(o.Agents, o.Delegations, time.Now())}
 	s.store = newStore(o.Logger)
-	report := &ScaleReport{Environment: environment(), Batch: o.Batch, Rounds: o.Rounds, RoundMillis: o.Round.Milliseconds()}
+	report := &ScaleReport{Environment: environment(), Needed: need, Batch: o.Batch, Rounds: o.Rounds, RoundMillis: o.Round.Milliseconds()}
 	for _, stage := range s.stages() {
 		objects, err := s.fill(ctx, stage)
 		if err != nil {
@@ -133,7 +146,13 @@ func Scale(ctx context.Context, o ScaleOptions) (*ScaleReport, error) {
 		return nil, err
 	}
 	var err error
-	report.Mint, err = s.mint(ctx)
+	if report.Asked, err = s.ask(); err != nil {
+		return nil, fmt.Errorf("asking the revocation set: %w", err)
+	}
+	if report.Mint, err = s.mint(ctx); err != nil {
+		return nil, err
+	}
+	report.Introspect, err = s.introspect(ctx) // of tokens that are minted as those
 	return report, err
 }
 
@@ -191,17 +210,32 @@ type stage struct {
 	kind  string
 	count int
 	body  func(n int) fsm.Body
+	at    func(n int) identity.Instant // when the n-th comes; nil: now
 }
 
 func (s *scale) stages() []stage {
 	return []stage{
-		{"agent", s.Agents, func(n int) fsm.Body { return fsm.CreateAgent{Agent: s.people.agent(n)} }},
-		{"principal", s.people.principals, func(n int) fsm.Body { return fsm.CreatePrincipal{Principal: s.people.principal(n)} }},
-		{"delegation", s.Delegations, func(n int) fsm.Body { return fsm.CreateDelegation{Delegation: s.people.delegation(n)} }},
-		{"revocation", s.Revocations, func(int) fsm.Body {
-			return fsm.Revoke{Handles: []identity.Handle{identity.SessionHandle(s.people.id(identity.PrefixSession))}, Reason: "INC-42"}
-		}},
+		s.revocations(), // first, for they begin a day ago
+		{"agent", s.Agents, func(n int) fsm.Body { return fsm.CreateAgent{Agent: s.people.agent(n)} }, nil},
+		{"principal", s.people.principals, func(n int) fsm.Body { return fsm.CreatePrincipal{Principal: s.people.principal(n)} }, nil},
+		{"delegation", s.Delegations, func(n int) fsm.Body { return fsm.CreateDelegation{Delegation: s.people.delegation(n)} }, nil},
 	}
+}
+
+// revocations are of sessions of the last day, each of which was ended within an hour: so ids, times and log indexes are
+// as different as they are where people end sessions.
+func (s *scale) revocations() stage {
+	const day, hour = 24 * time.Hour, time.Hour
+	at := func(n int) identity.Instant {
+		return s.people.now.Add(-day + time.Duration(float64(day)*float64(n)/float64(s.Revocations)))
+	}
+	return stage{"revocation", s.Revocations, func(n int) fsm.Body {
+		begun := at(n).Add(-time.Duration(s.people.random.Int64N(int64(hour))))
+		return fsm.Revoke{
+			Handles: []identity.Handle{identity.SessionHandle(s.people.idAt(identity.PrefixSession, begun))},
+			Reason:  fmt.Sprintf("INC-%d", n*50/s.Revocations),
+		}
+	}, at}
 }
 
 func (s *scale) fill(ctx context.Context, stage stage) (Objects, error) {
@@ -218,7 +252,11 @@ func (s *scale) fill(ctx context.Context, stage stage) (Objects, error) {
 		for ; n < stage.count && len(bodies) < s.Batch; n++ {
 			bodies = append(bodies, stage.body(n))
 		}
-		size, took, err := s.store.apply(s.people.now, bodies)
+		now := s.people.now
+		if stage.at != nil {
+			now = stage.at(n - 1)
+		}
+		size, took, err := s.store.apply(now, bodies)
 		if err != nil {
 			return Objects{}, err
 		}

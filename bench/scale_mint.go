@@ -143,6 +143,7 @@ type mill struct {
 	grant       policy.Grant
 	lent        fsm.Lent
 	minter      *tokens.Minter
+	signer      *tokens.Signer
 	random      *mathrand.Rand
 	token       []byte
 
@@ -164,7 +165,7 @@ func newMill(s *store, people *population, delegations int) (*mill, error) {
 	}
 	minter.SetSigner(signer)
 	m := &mill{
-		store: s, people: people, delegations: delegations, among: delegations, engine: policy.NewEngine(), minter: minter,
+		store: s, people: people, delegations: delegations, among: delegations, engine: policy.NewEngine(), minter: minter, signer: signer,
 		random: mathrand.New(mathrand.NewPCG(populationSeed, 2)), token: make([]byte, 0, 4096),
 		requests: make([]scaleRequest, mintBatch),
 	}

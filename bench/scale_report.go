@@ -15,7 +15,12 @@ func (r *ScaleReport) Met() bool {
 			return false
 		}
 	}
-	return true
+	for _, i := range r.Introspect {
+		if !i.Met {
+			return false
+		}
+	}
+	return r.Asked.Met
 }
 
 // WriteJSON writes the report as one JSON document.
@@ -45,10 +50,33 @@ func (r *ScaleReport) WriteTable(w io.Writer) error {
 		}
 	})
 	p.line("%d rounds of %d ms of CPU time each, taken in turns", r.Rounds, r.RoundMillis)
+	p.line("")
+	p.line("set asked for %d handles, none revoked: %.0f ns with all live (p25–p75 %.0f–%.0f), %.0f ns empty; asked for: at most %.0f ns: %s",
+		r.Asked.Handles, r.Asked.Full.Median, r.Asked.Full.Low, r.Asked.Full.High, r.Asked.Empty.Median, r.Asked.Target, metOrMissed(r.Asked.Met))
+	p.table(func(row func(cells ...any)) {
+		row("VERIFY (PARSE, CACHE OR SIGNATURE, SET)", "ALL LIVE/S", "EMPTY SET/S", "NS MORE EACH")
+		for _, i := range r.Introspect {
+			row("tokens "+i.Tokens, whole(i.Full.Median), whole(i.Empty.Median), whole(i.Nanos))
+		}
+	})
+	for _, i := range r.Introspect {
+		if i.Target == 0 {
+			p.line("ratio verifying with all revocations live / with none, tokens %s, = %.3f; over HTTP see --restart", i.Tokens, i.Ratio.Median)
+			continue
+		}
+		p.ratio("verifying with all revocations live / with none, tokens "+i.Tokens+",", i.Ratio, i.Target, i.Met)
+	}
 	for _, m := range r.Mint {
 		p.ratio(fmt.Sprintf("mint over the full store / over an empty one, %s, agents %s,", m.Session, m.Picked), m.Ratio, m.Target, m.Met)
 	}
 	return p.err
+}
+
+func metOrMissed(met bool) string {
+	if met {
+		return "met"
+	}
+	return "MISSED"
 }
 
 func inMillis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,13 @@ func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
 	require.Positive(t, report.SnapshotBytes)
 	require.Positive(t, report.PersistMillis)
 	require.Positive(t, report.RestoreMillis)
+	require.Len(t, report.Introspect, 2, "of tokens seen before and of others")
+	for _, i := range report.Introspect {
+		require.Positive(t, i.Full.Median, i.Tokens)
+		require.Positive(t, i.Empty.Median, i.Tokens)
+	}
+	require.Greater(t, report.Asked.Full.Median, report.Asked.Empty.Median)
+	require.Positive(t, report.Needed)
 	require.Len(t, report.Mint, 4, "of busy agents and of any, with and without a user")
 	for _, m := range report.Mint {
 		require.Positive(t, m.Full.Median, m.Session)
@@ -39,6 +47,50 @@ func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
 	var document strings.Builder
 	require.NoError(t, report.WriteJSON(&document))
 	require.True(t, json.Valid([]byte(document.String())))
+}
+
+func TestARestartIsThatOfARealServerWithItsData(t *testing.T) {
+	folder := t.TempDir()
+	binary, err := os.Executable()
+	require.NoError(t, err)
+
+	report, err := Restart(t.Context(), RestartOptions{
+		ScaleOptions: ScaleOptions{Agents: 20, Delegations: 200, Revocations: 1500, Rounds: 1, Round: 20 * time.Millisecond},
+		Binary:       binary, Folder: folder,
+	})
+
+	require.NoError(t, err)
+	require.Len(t, report.Loaded, 4)
+	require.Equal(t, 200, report.Loaded[2].Created)
+	require.Positive(t, report.Seconds)
+	require.Positive(t, report.TailEntries, "nothing was worth a snapshot")
+	require.Positive(t, report.LogBytes)
+	require.Len(t, report.Workloads, 2)
+	for _, w := range report.Workloads {
+		require.Positive(t, w.Full.Median, w.Workload)
+		require.Positive(t, w.Empty.Median, w.Workload)
+	}
+	left, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Empty(t, left, "the data folders are removed")
+	var table strings.Builder
+	require.NoError(t, report.WriteTable(&table))
+	require.Contains(t, table.String(), "200 of /readyz")
+}
+
+func TestARunThatTheMachineCantHoldIsRefused(t *testing.T) {
+	require.NoError(t, holds("memory", 1<<30, 2<<30))
+	require.NoError(t, holds("memory", 1<<40, 0), "nobody tells how much there is")
+	require.ErrorContains(t, holds("memory", 10<<30, 1<<30), "needs 10.0 GiB of memory, and 1.0 GiB are available")
+	available := availableMemory()
+	if available == 0 {
+		t.Skip("this machine does not tell how much memory it has")
+	}
+	if available > agentBytes*maxScaleObjects {
+		t.Skip("this machine can hold the largest run")
+	}
+	_, err := Scale(t.Context(), ScaleOptions{Agents: maxScaleObjects, Delegations: maxScaleObjects, Revocations: maxScaleObjects})
+	require.ErrorContains(t, err, "ask for fewer objects")
 }
 
 func TestScaleOptionsAreHeldToTheirBounds(t *testing.T) {

@@ -114,6 +114,7 @@ type Tuning struct {
 
 	SnapshotThreshold uint64        // log entries since the last snapshot. 32,768
 	SnapshotInterval  time.Duration // how often the threshold is looked at. 2 min
+	SnapshotBytes     int64         // of the log since the last snapshot, or an eighth of its own. 64 MiB, 280,000 delegations
 	TrailingLogs      uint64        // entries kept behind a snapshot for followers that lag. 32,768
 
 	AutopilotUpdate    time.Duration // how often the leader asks every member how it is. 500 ms
@@ -151,6 +152,9 @@ func (t Tuning) withDefaults() Tuning {
 	d(&t.ProposeTimeout, 10*time.Second)
 	if t.SnapshotThreshold == 0 {
 		t.SnapshotThreshold = 32_768
+	}
+	if t.SnapshotBytes == 0 {
+		t.SnapshotBytes = 64 << 20
 	}
 	if t.TrailingLogs == 0 {
 		t.TrailingLogs = 32_768

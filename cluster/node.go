@@ -257,6 +257,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.running.Go(n.pilot.run)
 	n.running.Go(func() { n.keepHouse(background) })
 	n.running.Go(func() { n.findPeers(background) })
+	n.running.Go(func() { n.keepTailShort(background) })
 	return nil
 }
 

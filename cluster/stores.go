@@ -28,6 +28,7 @@ type stores struct {
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	closer    io.Closer
+	volume    logVolume
 }
 
 func openStores(dir *dataDir, stall *stallWatch, logger hclog.Logger) (*stores, error) {
@@ -49,7 +50,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 		return err
 	}
 	s.closer, s.stable = db, db
-	if s.logs, err = CachedLog(&watchedLog{LogStore: db, stall: stall}); err != nil {
+	if s.logs, err = CachedLog(&watchedLog{LogStore: db, stall: stall, volume: &s.volume}); err != nil {
 		return fmt.Errorf("making the log cache: %w", err)
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir.path, snapshotsRetained, logger)
@@ -188,15 +189,19 @@ func (s *stores) close() error {
 	return s.closer.Close()
 }
 
-// watchedLog raises the alarm when one write to the log takes too long.
+// watchedLog raises the alarm when one write to the log takes too long, and counts what is written.
 type watchedLog struct {
 	raft.LogStore
-	stall *stallWatch
+	stall  *stallWatch
+	volume *logVolume
 }
 
 func (l *watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l *watchedLog) StoreLogs(entries []*raft.Log) error {
+	for _, entry := range entries {
+		l.volume.bytes.Add(int64(len(entry.Data)))
+	}
 	defer l.stall.begin()()
 	return l.LogStore.StoreLogs(entries)
 }

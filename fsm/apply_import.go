@@ -245,7 +245,7 @@ func (s *state) takeCredentials(owner Owner, list []identity.Credential) []ident
 // stoppedAt returns the latest generation of a name that is revoked, zero for none, and why.
 func (s *state) stoppedAt(prefix, name string) (generation uint64, reason string) {
 	from := prefix + name + "#"
-	s.revocations.work.Ascend(&identity.Revocation{Handle: identity.Handle(from)}, func(r *identity.Revocation) bool {
+	s.revocations.work().ascend(identity.Handle(from), func(r *identity.Revocation) bool {
 		if !strings.HasPrefix(string(r.Handle), from) {
 			return false
 		}
@@ -282,19 +282,12 @@ func (s *state) takeBar(b bar) {
 
 // takeRevocation files an entry with its own reason, time and expiry, and ends what the handle names here.
 func (s *state) takeRevocation(r *identity.Revocation) {
-	r.Reason, r.By, r.Index = s.texts.intern(r.Reason), s.texts.intern(r.By), s.index
+	r.Index = s.index
 	r.Expires = min(r.Expires, endOfTime)
 	if isKey(r.Handle) {
 		r.Expires = endOfTime
 	}
-	if old, ok := s.revocations.get(r); ok {
-		first := *old
-		first.Expires = max(r.Expires, old.Expires)
-		r = &first
-		s.revocationsByExpiry.delete(old)
-	}
-	s.revocations.set(r)
-	s.revocationsByExpiry.set(r)
+	s.file(r)
 	s.enter(r)
 	s.generation = max(s.generation, generationOf(r.Handle))
 	s.end(r.Handle, false, r.Reason)

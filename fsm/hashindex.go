@@ -90,3 +90,37 @@ func (x *hashIndex[V]) place(hash uint64) (place *indexKid[V], depth int) {
 		hash >>= indexBits
 	}
 }
+
+// fill makes the index of all its rows at once, which takes a tenth of putting them in one by one. It reorders them.
+func (x *hashIndex[V]) fill(rows []indexed[V]) {
+	x.root = &indexNode[V]{epoch: x.epoch}
+	x.fillNode(x.root, rows, make([]indexed[V], len(rows)), 0)
+}
+
+func (x *hashIndex[V]) fillNode(n *indexNode[V], rows, spare []indexed[V], depth int) {
+	shift := depth * indexBits
+	var ends [indexFan + 1]int
+	for i := range rows {
+		ends[rows[i].hash>>shift%indexFan+1]++
+	}
+	for i := range indexFan {
+		ends[i+1] += ends[i]
+	}
+	next := ends
+	for i := range rows {
+		kid := rows[i].hash >> shift % indexFan
+		spare[next[kid]] = rows[i]
+		next[kid]++
+	}
+	for i := range n.kids {
+		from, to := ends[i], ends[i+1]
+		switch kid := &n.kids[i]; {
+		case from == to:
+		case to-from <= indexList || (depth+1)*indexBits >= hashBits:
+			kid.list = append(make([]indexed[V], 0, to-from), spare[from:to]...)
+		default:
+			kid.below = &indexNode[V]{epoch: x.epoch}
+			x.fillNode(kid.below, spare[from:to], rows[from:to], depth+1)
+		}
+	}
+}

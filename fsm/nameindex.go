@@ -97,10 +97,14 @@ func (r *rows[V]) set(row V) {
 	r.byName.set(row)
 }
 
-// load is set for rows that mostly come in order.
-func (r *rows[V]) load(row V) {
-	r.tree.load(named[V]{r.byName.name(row), row})
-	r.byName.set(row)
+// index makes the rows findable after they were loaded into the tree.
+func (r *rows[V]) index() {
+	all := make([]indexed[V], 0, r.len())
+	r.work.Scan(func(n named[V]) bool {
+		all = append(all, indexed[V]{hashName(r.byName.seed, n.key), n.value})
+		return true
+	})
+	r.byName.fill(all)
 }
 
 func (r *rows[V]) delete(name string) {

@@ -106,14 +106,11 @@ func (s *state) purge() *Purged {
 	budget := MaxPurge
 
 	s.purged = s.set.Purge(s.time) > 0
-	for _, r := range expired(s.revocationsByExpiry, budget, func(r *identity.Revocation) bool { return r.Expires <= s.time }) {
-		s.revocations.delete(r)
-		s.revocationsByExpiry.delete(r)
+	done.Revocations = s.revocations.purge(s.time, budget, func(r *identity.Revocation) {
 		if s.isDeletion(r.Handle) {
 			s.forgotten = max(s.forgotten, r.At)
 		}
-		done.Revocations++
-	}
+	})
 	budget -= done.Revocations
 
 	for len(s.gone) > 0 && budget > 0 {

@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"slices"
-	"sync"
 	"time"
 	"unique"
 
@@ -43,7 +42,7 @@ func (f *FSM) Restore(source io.ReadCloser) error {
 		return fmt.Errorf("%w: it is of index %d, this node is at %d", ErrSnapshotStale, s.index, at)
 	}
 	f.set.Merge(func(yield func(revocation.Entry) bool) {
-		s.revocations.work.Scan(func(r *identity.Revocation) bool {
+		s.revocations.work().scan(func(r *identity.Revocation) bool {
 			return yield(revocation.Entry{Handle: r.Handle, Expires: r.Expires})
 		})
 	})
@@ -68,13 +67,28 @@ func readState(source io.Reader, set *revocation.Set) (*state, error) {
 		return nil, fmt.Errorf("%w: it has format %d, this build reads %d", ErrSnapshotVersion, version, snapshotVersion)
 	}
 	l := &loader{state: newState(set)}
+	var loading *sectionLoad
+	defer func() { _ = loading.end() }() // of what was broken off
 	for {
 		number, err := r.next()
 		if err != nil {
 			return nil, err
 		}
+		if loading != nil && number != loading.number {
+			err := loading.end()
+			if loading = nil; err != nil {
+				return nil, err
+			}
+		}
 		if number == sectionEnd {
 			break
+		}
+		if large(number) {
+			if loading == nil {
+				loading = l.begin(number)
+			}
+			loading.add(r.take())
+			continue
 		}
 		for r.more() {
 			if err := l.record(r, number); err != nil {
@@ -94,9 +108,13 @@ func readState(source io.Reader, set *revocation.Set) (*state, error) {
 // loader fills a new state.
 type loader struct {
 	state   *state
-	records []*record
-	texts   texts
-	meta    *wireMeta
+	records []loadedRecord
+	agents  *nameTable // nil before the first delegation
+	// principals likewise
+	principals *nameTable
+	owners     []named[Owner]
+	same       []paired // of fillPairs
+	meta       *wireMeta
 }
 
 func (l *loader) record(r *frameReader, number section) error {
@@ -110,59 +128,17 @@ func (l *loader) record(r *frameReader, number section) error {
 			l.meta = m
 			return nil
 		})
-	case sectionAgents:
-		return each(r, func(w *wireAgent) error {
-			if w.Agent == nil {
-				return corrupt("an agent is missing")
-			}
-			row := newAgentRow(*w.Agent, &l.texts)
-			row.born = w.Born
-			s.agents.load(row)
-			for i := range row.Credentials {
-				c := &row.Credentials[i]
-				c.Kind = identity.CredentialKind(l.texts.intern(string(c.Kind)))
-				s.owners.set(named[Owner]{c.ID, Owner{OwnerAgent, row.Name}})
-			}
-			return nil
-		})
-	case sectionPrincipals:
-		return each(r, func(w *wirePrincipal) error {
-			if w.Principal == nil {
-				return corrupt("a principal is missing")
-			}
-			row := &principalRow{Principal: *w.Principal, born: w.Born, killed: w.Killed, killedAt: w.KilledAt}
-			row.Status = identity.Status(l.texts.intern(string(row.Status)))
-			s.principals.load(row)
-			return nil
-		})
 	case sectionApplications:
 		return each(r, func(a *identity.Application) error {
 			s.indexApplication(a)
 			for _, c := range a.Credentials {
-				s.owners.set(named[Owner]{c.ID, Owner{OwnerApplication, a.Name}})
+				l.owners = append(l.owners, named[Owner]{c.ID, Owner{OwnerApplication, a.Name}})
 			}
-			return nil
-		})
-	case sectionDelegations:
-		return each(r, func(w *wireRecord) error {
-			rec, err := w.record()
-			if err != nil {
-				return err
-			}
-			rec.reason = l.texts.intern(rec.reason)
-			l.records = append(l.records, rec)
 			return nil
 		})
 	case sectionBars:
 		return each(r, func(w *wireBar) error {
 			s.bars.load(bar{w.Principal, w.Agent, w.Made, w.Barred})
-			return nil
-		})
-	case sectionRevocations:
-		return each(r, func(rev *identity.Revocation) error {
-			rev.Reason, rev.By = l.texts.intern(rev.Reason), l.texts.intern(rev.By)
-			s.revocations.load(rev)
-			s.revocationsByExpiry.set(rev)
 			return nil
 		})
 	case sectionAPITokens:
@@ -227,8 +203,7 @@ func (l *loader) row(table string, row any, id string, key []byte) error {
 	return nil
 }
 
-// finish fills the orders of the delegation table, each from a sorted list, which takes half the time and two
-// thirds of the memory of as many insertions.
+// finish sets what is in no table, and fills what was left until all was there.
 func (l *loader) finish() *state {
 	s, m := l.state, l.meta
 	s.index, s.time, s.generation = m.Index, m.Time, m.Generation
@@ -238,59 +213,8 @@ func (l *loader) finish() *state {
 	s.forgotten, s.lineage = m.Forgotten, m.Lineage
 	s.policiesRevision, s.approvalsRevision = m.PoliciesRevision, m.ApprovalsRevision
 	s.internal.next, s.clients.next = m.NextInternal, m.NextClient
-	l.shareIDs()
-
-	active := make([]*record, 0, len(l.records))
-	for _, r := range l.records {
-		if !r.inactive {
-			active = append(active, r)
-		}
-	}
-	var wait sync.WaitGroup
-	fill := func(t *tree[*record], records []*record, compare func(a, b *record) int) {
-		wait.Go(func() {
-			sorted := slices.Clone(records)
-			slices.SortFunc(sorted, compare)
-			for _, r := range sorted {
-				t.load(r)
-			}
-		})
-	}
-	fill(s.delegations.byID, l.records, byIDOrder)
-	fill(s.delegations.byAgent, l.records, byAgentOrder)
-	fill(s.delegations.byPrincipal, l.records, byPrincipalOrder)
-	wait.Go(func() {
-		pairs := make([]paired, len(active))
-		for i, r := range active {
-			pairs[i] = pairOf(s.delegations.seed, r)
-		}
-		slices.SortFunc(pairs, byPairOrder)
-		for i, p := range pairs {
-			s.delegations.byPair.load(p)
-			if i+1 == len(pairs) || !samePair(p.record, pairs[i+1].record) {
-				s.delegations.lead(p)
-			}
-		}
-	})
-	fill(s.delegations.byExpiry, l.records, byExpiryOrder)
-	wait.Wait()
+	l.fill()
 	return s
-}
-
-// shareIDs lets the delegations of a principal share the bytes of the principal's id again.
-func (l *loader) shareIDs() {
-	shared := make(map[string]string, l.state.principals.len())
-	l.state.principals.work.Scan(func(n named[*principalRow]) bool {
-		shared[n.key] = n.key
-		return true
-	})
-	for _, r := range l.records {
-		if id, ok := shared[r.principal]; ok {
-			r.principal = id
-		} else {
-			shared[r.principal] = r.principal
-		}
-	}
 }
 
 func (w *wireRecord) record() (*record, error) {
@@ -359,6 +283,13 @@ func (r *frameReader) next() (section, error) {
 	}
 	r.decoder.ResetBytes(r.payload)
 	return number, nil
+}
+
+// take returns the payload of the frame, which is the caller's from here on.
+func (r *frameReader) take() []byte {
+	payload := r.payload
+	r.payload = nil
+	return payload
 }
 
 func (r *frameReader) more() bool { return r.decoder.NumBytesRead() < len(r.payload) }

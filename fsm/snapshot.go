@@ -202,7 +202,11 @@ func (v *View) writeModel(w *frameWriter) {
 	writeTree(w, sectionBars, v.bars, func(b bar) any {
 		return &wireBar{b.principal, b.agent, b.made, b.barred}
 	})
-	writeTree(w, sectionRevocations, v.revocations, func(r *identity.Revocation) any { return r })
+	w.section(sectionRevocations)
+	v.revocations.scan(func(r *identity.Revocation) bool {
+		w.record(r)
+		return w.err == nil
+	})
 }
 
 func (v *View) writePolicies(w *frameWriter) {

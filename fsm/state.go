@@ -101,12 +101,11 @@ type state struct {
 	approvalsByBinding *tree[named[*identity.Approval]] // by agent, binding and id
 	approvalsRevision  uint64                           // log index of the last change of any
 
-	delegations         *records
-	bars                *tree[bar]
-	revocations         *tree[*identity.Revocation]
-	revocationsByExpiry *tree[*identity.Revocation] // for purges only, so no View has it
-	gone                []gone                      // deleted names whose delegations are yet to be removed; replaced, never modified
-	texts               texts
+	delegations *records
+	bars        *tree[bar]
+	revocations *revocations
+	gone        []gone // deleted names whose delegations are yet to be removed; replaced, never modified
+	texts       texts
 
 	secrets    secretIndex // of the API tokens in small
 	small      *memdb.MemDB
@@ -139,8 +138,7 @@ func newState(set *revocation.Set) *state {
 		scopes: newNamed[*identity.Application](), owners: newNamed[Owner](), policies: newNamed[*identity.Policy](),
 		approvals: newNamed[*identity.Approval](), approvalsByBinding: newNamed[*identity.Approval](),
 		delegations: newRecords(seed), bars: newTree(lessBar),
-		revocations: newTree(lessRevocation), revocationsByExpiry: newTree(lessRevocationExpiry),
-		small: newSmall(), secrets: secretIndex{newHashIndex[*identity.APIToken](), seed},
+		revocations: newRevocations(), small: newSmall(), secrets: secretIndex{newHashIndex[*identity.APIToken](), seed},
 		internal: newWindow(internalAge), clients: newWindow(clientKeyAge),
 	}
 	s.horizon.raise(identity.MinSessionSeconds, s.settings.LeaseMillis)
@@ -216,18 +214,20 @@ func after(t identity.Instant, d time.Duration) identity.Instant {
 // deny puts handles into the revocation set at once, before any View shows it, and files why.
 func (s *state) deny(reason string, handles ...identity.Handle) {
 	for _, h := range handles {
-		r := &identity.Revocation{Handle: h, Reason: s.texts.intern(reason), By: s.texts.intern(s.by), At: s.time, Expires: s.expiryOf(h), Index: s.index}
-		if old, ok := s.revocations.get(r); ok {
-			// The first entry tells when and why; it lasts as long as the longest.
-			first := *old
-			first.Expires = max(old.Expires, r.Expires)
-			r = &first
-			s.revocationsByExpiry.delete(old)
-		}
-		s.revocations.set(r)
-		s.revocationsByExpiry.set(r)
+		r := &identity.Revocation{Handle: h, Reason: reason, By: s.by, At: s.time, Expires: s.expiryOf(h), Index: s.index}
+		s.file(r)
 		s.enter(r)
 	}
+}
+
+// file puts a revocation into the table. Where there is one of its handle, that one tells when and why, and it lasts as
+// long as the longest.
+func (s *state) file(r *identity.Revocation) {
+	if old, ok := s.revocations.get(r.Handle); ok {
+		old.Expires = max(old.Expires, r.Expires)
+		*r = *old
+	}
+	s.revocations.set(r)
 }
 
 // enter puts a handle into the set.
@@ -248,7 +248,7 @@ func (s *state) expiryOf(h identity.Handle) identity.Instant {
 }
 
 func (s *state) isRevoked(h identity.Handle) bool {
-	_, ok := s.revocations.get(&identity.Revocation{Handle: h})
+	_, ok := s.revocations.get(h)
 	return ok
 }
 

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unique"
 
@@ -49,7 +48,7 @@ type View struct {
 	delegationsByPair          *btree.BTreeG[paired]
 	leads                      *indexNode[*record]
 	bars                       *btree.BTreeG[bar]
-	revocations                *btree.BTreeG[*identity.Revocation]
+	revocations                frozenRevocations
 	small                      *memdb.Txn
 	secrets                    secrets // of the API tokens in small
 	apiTokenCount, memberCount int
@@ -170,13 +169,13 @@ func (v *View) CredentialOwner(id string) (Owner, bool) { return find(v.owners, 
 // Revocation returns what is known of a revoked handle. The set of revocation.Set decides whether a token is
 // dead; this is for people who ask why.
 func (v *View) Revocation(handle identity.Handle) (*identity.Revocation, bool) {
-	return v.revocations.Get(&identity.Revocation{Handle: handle})
+	return v.revocations.get(handle)
 }
 
 // Revocations lists revocations by handle, strictly after the one given.
 func (v *View) Revocations(after identity.Handle, limit int) []*identity.Revocation {
 	var out []*identity.Revocation
-	v.revocations.Ascend(&identity.Revocation{Handle: after}, func(r *identity.Revocation) bool {
+	v.revocations.ascend(after, func(r *identity.Revocation) bool {
 		if len(out) < limit && r.Handle != after {
 			out = append(out, r)
 		}
@@ -306,21 +305,8 @@ type Counts struct {
 func (v *View) Counts() Counts {
 	return Counts{
 		Agents: v.agents.Len(), Principals: v.principals.Len(), Applications: v.applications.Len(),
-		Delegations: v.delegations.Len(), Revocations: v.revocations.Len(),
+		Delegations: v.delegations.Len(), Revocations: v.revocations.count,
 		APITokens: v.apiTokenCount, Members: v.memberCount, Policies: v.policies.Len(),
 		Approvals: v.approvals.Len(),
 	}
-}
-
-// lessRevocation orders revocations by handle.
-func lessRevocation(a, b *identity.Revocation) bool {
-	return strings.Compare(string(a.Handle), string(b.Handle)) < 0
-}
-
-// lessRevocationExpiry orders revocations by expiry.
-func lessRevocationExpiry(a, b *identity.Revocation) bool {
-	if a.Expires != b.Expires {
-		return a.Expires < b.Expires
-	}
-	return lessRevocation(a, b)
 }

@@ -71,8 +71,12 @@ func ParseID(prefix, id string) (uuid [16]byte, err error) {
 
 // FormatID spells the 128 bits that ParseID read.
 func FormatID(prefix string, uuid [16]byte) string {
-	b := make([]byte, 0, len(prefix)+idBodyChars)
-	return string(appendBase32(append(b, prefix...), binary.BigEndian.Uint64(uuid[0:8]), binary.BigEndian.Uint64(uuid[8:16])))
+	return string(AppendFormattedID(make([]byte, 0, len(prefix)+idBodyChars), prefix, uuid))
+}
+
+// AppendFormattedID appends what FormatID returns to dst.
+func AppendFormattedID(dst []byte, prefix string, uuid [16]byte) []byte {
+	return appendBase32(append(dst, prefix...), binary.BigEndian.Uint64(uuid[0:8]), binary.BigEndian.Uint64(uuid[8:16]))
 }
 
 var crockfordValue = func() (table [256]int8) {

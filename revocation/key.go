@@ -36,37 +36,64 @@ func (k kind) prefix() string {
 	}
 }
 
-// key is a handle, made ready for looking up.
+// key is a handle, made ready for looking up. Its hash is that of the spelling, so that a miss, which is what nearly
+// every question ends with, never has to read an id.
 type key struct {
-	kind   kind
 	hash   uint64
+	text   string
+	kind   kind   // 0: not read yet
 	hi, lo uint64 // of an id
-	text   string // of anything else
 }
 
-// shard is taken from the top bits of the hash; the place in a table from the ones below.
+// shard is taken from the top bits of the hash; the place in a table from the ones below, and the tag from the lowest.
 func (k *key) shard() uint64 { return k.hash >> (64 - shardBits) }
 
 // idLength is that of every id with a four-character prefix.
 const idLength = len(identity.PrefixSession) + 26
 
-// keyOf never fails: a handle that only looks like an id is kept as text. Such a handle costs the
-// allocation of ParseID's error, and never comes from a token, as nothing mints it.
 func keyOf(seed maphash.Seed, h identity.Handle) key {
-	text := string(h)
-	if len(text) == idLength {
-		if kind := kindOf(text); kind != kindText {
-			if id, err := identity.ParseID(kind.prefix(), text); err == nil {
-				return key{
-					kind: kind,
-					hash: maphash.Bytes(seed, id[:]),
-					hi:   binary.BigEndian.Uint64(id[:8]),
-					lo:   binary.BigEndian.Uint64(id[8:]),
-				}
-			}
+	return key{hash: maphash.String(seed, string(h)), text: string(h)}
+}
+
+// read finds out how the handle is stored. It never fails: a handle that only looks like an id is kept as text. Such a
+// handle costs the allocation of ParseID's error, and never comes from a token, as nothing mints it.
+func (k *key) read() {
+	if k.kind != 0 {
+		return
+	}
+	k.kind = kindText
+	if len(k.text) != idLength {
+		return
+	}
+	if kind := kindOf(k.text); kind != kindText {
+		if id, err := identity.ParseID(kind.prefix(), k.text); err == nil {
+			k.kind = kind
+			k.hi, k.lo = binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
 		}
 	}
-	return key{kind: kindText, hash: maphash.String(seed, text), text: text}
+}
+
+// partCount is how many parts a set has: one for each beginning that partOf knows, and one for the rest.
+const partCount = 6
+
+// partOf says by a handle's beginning alone in which part it is kept, however it goes on.
+func partOf(text string) int {
+	if len(text) < len(identity.PrefixSession) {
+		return 0
+	}
+	switch text[:len(identity.PrefixSession)] {
+	case identity.PrefixSession:
+		return 1
+	case identity.PrefixDelegation:
+		return 2
+	case identity.PrefixCredential, identity.PrefixAPIToken:
+		return 3
+	case "agt_":
+		return 4
+	case "usr_":
+		return 5
+	}
+	return 0
 }
 
 func kindOf(text string) kind {
@@ -84,9 +111,10 @@ func kindOf(text string) kind {
 	}
 }
 
-// idBytes undoes the split of an id into two words.
-func idBytes(hi, lo uint64) (id [16]byte) {
+// appendID spells the id whose two words are given.
+func appendID(dst []byte, kind kind, hi, lo uint64) []byte {
+	var id [16]byte
 	binary.BigEndian.PutUint64(id[:8], hi)
 	binary.BigEndian.PutUint64(id[8:], lo)
-	return id
+	return identity.AppendFormattedID(dst, kind.prefix(), id)
 }

@@ -6,16 +6,16 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-// purgeBudget bounds the slots that one Purge looks at. It runs inside the replicated state machine, where
-// every millisecond delays every write: half a million slots take about four. A set below 50,000 entries is
-// always swept whole by one call, and one below 300,000 where few have expired.
+// purgeBudget bounds the entries that one Purge looks at. It runs inside the replicated state machine, where
+// every millisecond delays every write: half a million entries take about four. A set below 50,000 entries is
+// always swept whole by one call, and one below 500,000 where few have expired.
 const purgeBudget = 1 << 19
 
 // A shard is built anew once one entry in eight is dead, to give their memory back. That costs about as
-// much as looking at six times its slots, and is charged to the budget as such.
+// much as looking at ten times its entries, and is charged to the budget as such.
 const (
 	deadDivisor  = 8
-	rebuildPrice = 6
+	rebuildPrice = 10
 )
 
 // Purge drops entries whose Expires is not after now and returns how many. It is meant for the replicated
@@ -29,12 +29,16 @@ func (s *Set) Purge(now identity.Instant) (removed int) {
 }
 
 func (s *Set) sweep(now identity.Instant, budget int) (removed int) {
-	for range shardCount {
+	for range partCount * shardCount {
 		if budget <= 0 {
 			break
 		}
-		sh := &s.shards[s.cursor.Add(1)%shardCount]
-		n, cost := sh.purge(s, now, false)
+		next := s.cursor.Add(1) % (partCount * shardCount)
+		p := s.parts[next/shardCount].Load()
+		if p == nil {
+			continue
+		}
+		n, cost := p.purge(s, int(next%shardCount), now, false)
 		removed += n
 		budget -= cost
 	}
@@ -44,40 +48,51 @@ func (s *Set) sweep(now identity.Instant, budget int) (removed int) {
 // PurgeProvisional drops provisional entries whose Expires is not after now, by the caller's own clock, and
 // returns how many. It looks only at shards that hold any.
 func (s *Set) PurgeProvisional(now identity.Instant) (removed int) {
-	for i := range s.shards {
-		n, _ := s.shards[i].purge(s, now, true)
-		removed += n
+	for i := range s.parts {
+		p := s.parts[i].Load()
+		if p == nil {
+			continue
+		}
+		for j := range p.shards {
+			n, _ := p.purge(s, j, now, true)
+			removed += n
+		}
 	}
 	return removed
 }
 
 // purge drops what has expired from one shard and returns how much, and what that cost of the budget.
-func (sh *shard) purge(s *Set, now identity.Instant, provisionalOnly bool) (removed, cost int) {
+func (p *part) purge(s *Set, i int, now identity.Instant, provisionalOnly bool) (removed, cost int) {
+	if p.tables[i].Load() == nil {
+		return 0, 0
+	}
+	sh := &p.shards[i]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 
-	t := sh.table.Load()
-	if t == nil || now < t.oldest || (provisionalOnly && t.provisional == 0) {
+	t := p.tables[i].Load()
+	if t == nil || now < sh.oldest || (provisionalOnly && sh.provisional == 0) {
 		return 0, 0
 	}
-	t.oldest = math.MaxInt64
-	for i := range t.slots {
-		c := &t.slots[i]
+	sh.oldest = math.MaxInt64
+	for number := range sh.written {
+		c := t.at(number)
 		switch m := c.load(); {
 		case !m.taken():
 		case m.expires() > now || (provisionalOnly && m.final()):
-			t.oldest = min(t.oldest, m.expires())
+			sh.oldest = min(sh.oldest, m.expires())
 		default:
-			t.remove(c, m)
+			sh.remove(c, m)
 			removed++
 		}
 	}
-	cost = len(t.slots)
+	cost = sh.written
 	switch {
-	case t.dead == t.used:
-		sh.table.Store(nil)
-	case t.dead*deadDivisor > t.used:
-		sh.table.Store(t.rebuilt(s.seed, 0))
+	case sh.dead == sh.written:
+		sh.begin(0)
+		p.tables[i].Store(nil)
+	case sh.dead*deadDivisor > sh.written:
+		p.tables[i].Store(sh.rebuilt(t, s.seed))
 		cost *= rebuildPrice
 	}
 	// Counted down after nobody can find them any more; see add.

@@ -6,7 +6,7 @@
 // and gossip may bring the same handle in any order and any number of times.
 //
 // Reads take no lock and write no shared memory: a handful of atomic loads however many cores ask at once.
-// Writes are rare and lock one shard of 256. DESIGN.md tells how, and what was turned down.
+// Writes are rare and lock one shard of 1,024. DESIGN.md tells how, and what was turned down.
 package revocation
 
 import (
@@ -36,10 +36,39 @@ type Set struct {
 	live   atomic.Int64
 	_      [56]byte // live is read on every call: keep the purge cursor off its cache line
 	cursor atomic.Uint32
+	// parts are by the beginnings of handles. Most of what is revoked is sessions, by the ten million; what else a token
+	// lists is then looked for among far fewer, which a core's caches hold.
+	parts [partCount]atomic.Pointer[part] // nil until the first entry
+}
+
+// part is all entries of one beginning.
+type part struct {
+	// tables are what readers look at. They lie beside each other and apart from what writers write: all of them fit into
+	// a core's nearest cache.
+	tables [shardCount]atomic.Pointer[table] // nil until a shard's first entry
 	shards [shardCount]shard
 }
 
-// NewSet returns an empty set. It holds about 32 KiB until handles are added.
+// table returns what readers see of the shard that a key belongs to, or nil.
+func (s *Set) table(k *key) *table {
+	p := s.parts[partOf(k.text)].Load()
+	if p == nil {
+		return nil
+	}
+	return p.tables[k.shard()].Load()
+}
+
+// part returns the one that a key belongs to, and makes it where there is none.
+func (s *Set) part(k *key) *part {
+	at := &s.parts[partOf(k.text)]
+	if p := at.Load(); p != nil {
+		return p
+	}
+	at.CompareAndSwap(nil, new(part))
+	return at.Load()
+}
+
+// NewSet returns an empty set. It holds nothing until handles are added, and then 136 KiB for each beginning that they have.
 func NewSet() *Set { return &Set{seed: maphash.MakeSeed()} }
 
 // Revoked reports whether any of the handles is in the set. It allocates nothing for handles of the shapes
@@ -52,7 +81,7 @@ func (s *Set) Revoked(handles ...identity.Handle) bool {
 	}
 	if len(handles) == 1 {
 		k := keyOf(s.seed, handles[0])
-		t := s.shards[k.shard()].table.Load()
+		t := s.table(&k)
 		return t != nil && t.find(&k) != nil
 	}
 	for len(handles) > together {
@@ -67,24 +96,28 @@ func (s *Set) Revoked(handles ...identity.Handle) bool {
 // together is how many handles are looked up at the same time: all that a usual token has.
 const together = 8
 
-// anyOf looks at the first slot of each handle before it decides by any of them. In a large set each of these lies
+// anyOf looks at the first group of each handle before it decides by any of them. In a large set each of these lies
 // in memory that no cache holds, and so the processor waits for all of them at once instead of one after the other.
 func (s *Set) anyOf(handles []identity.Handle) bool {
 	var keys [together]key
 	var tables [together]*table
-	var firsts [together]mark
+	var starts [together]int
+	var firsts [together]uint64
 	for i, h := range handles {
-		keys[i] = keyOf(s.seed, h)
-		tables[i] = s.shards[keys[i].shard()].table.Load()
-	}
-	for i := range handles {
-		if t := tables[i]; t != nil {
-			firsts[i] = t.slots[t.start(keys[i].hash)].load()
+		if p := s.parts[partOf(string(h))].Load(); p != nil {
+			keys[i] = keyOf(s.seed, h)
+			tables[i] = p.tables[keys[i].shard()].Load()
 		}
 	}
 	for i := range handles {
-		// A probe that would begin at an empty slot ends there. So does one in a table that is not there yet.
-		if firsts[i] != empty && tables[i].find(&keys[i]) != nil {
+		if t := tables[i]; t != nil {
+			starts[i] = t.start(keys[i].hash)
+			firsts[i] = t.tags[starts[i]].Load()
+		}
+	}
+	for i := range handles {
+		// A probe that would begin at an empty group ends there. So does one in a table that is not there yet.
+		if firsts[i] != 0 && tables[i].findFrom(&keys[i], starts[i], firsts[i]) != nil {
 			return true
 		}
 	}
@@ -100,7 +133,8 @@ func (s *Set) Add(e Entry) (added bool) {
 		return false
 	}
 	k := keyOf(s.seed, e.Handle)
-	return s.shards[k.shard()].add(&k, newMark(k.kind, e), s)
+	k.read()
+	return s.part(&k).add(&k, newMark(k.kind, e), s)
 }
 
 // Merge adds every entry and returns how many handles were not there before.
@@ -119,12 +153,9 @@ func (s *Set) Len() int { return int(s.live.Load()) }
 // Provisional returns the number of entries that are not known to be committed. It visits every shard, so it is
 // for a look now and then.
 func (s *Set) Provisional() (n int) {
-	for i := range s.shards {
-		sh := &s.shards[i]
+	for sh := range s.shards() {
 		sh.mu.Lock()
-		if t := sh.table.Load(); t != nil {
-			n += t.provisional
-		}
+		n += sh.provisional
 		sh.mu.Unlock()
 	}
 	return n
@@ -133,7 +164,7 @@ func (s *Set) Provisional() (n int) {
 // Lookup returns the entry of a handle.
 func (s *Set) Lookup(h identity.Handle) (Entry, bool) {
 	k := keyOf(s.seed, h)
-	if t := s.shards[k.shard()].table.Load(); t != nil {
+	if t := s.table(&k); t != nil {
 		if c := t.find(&k); c != nil {
 			// Between the two loads the entry may have been purged.
 			if m := c.load(); m.taken() {
@@ -155,11 +186,10 @@ func (s *Set) All() iter.Seq[Entry] { return s.walk(func(mark) bool { return tru
 // Unconfirmed yields the provisional entries, as Final does the others. It looks only at shards that hold any.
 func (s *Set) Unconfirmed() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		for i := range s.shards {
-			sh := &s.shards[i]
+		for sh, at := range s.shards() {
 			sh.mu.Lock()
-			t := sh.table.Load()
-			some := t != nil && t.provisional > 0
+			t := at.Load()
+			some := t != nil && sh.provisional > 0
 			sh.mu.Unlock()
 			if some && !t.walk(func(m mark) bool { return !m.final() }, yield) {
 				return
@@ -170,9 +200,26 @@ func (s *Set) Unconfirmed() iter.Seq[Entry] {
 
 func (s *Set) walk(wanted func(mark) bool) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		for i := range s.shards {
-			if t := s.shards[i].table.Load(); t != nil && !t.walk(wanted, yield) {
+		for _, at := range s.shards() {
+			if t := at.Load(); t != nil && !t.walk(wanted, yield) {
 				return
+			}
+		}
+	}
+}
+
+// shards yields every shard, and where readers find its table.
+func (s *Set) shards() iter.Seq2[*shard, *atomic.Pointer[table]] {
+	return func(yield func(*shard, *atomic.Pointer[table]) bool) {
+		for i := range s.parts {
+			p := s.parts[i].Load()
+			if p == nil {
+				continue
+			}
+			for j := range p.shards {
+				if !yield(&p.shards[j], &p.tables[j]) {
+					return
+				}
 			}
 		}
 	}

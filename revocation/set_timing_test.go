@@ -2,8 +2,13 @@ package revocation_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
@@ -17,9 +22,18 @@ func filled(n int) *revocation.Set {
 	return s
 }
 
+// sizes of the sets that are measured; DEPUTY_BENCH_REVOCATIONS adds one, such as 10000000.
+func sizes() []int {
+	n := []int{0, 1_000, 1_000_000}
+	if more, err := strconv.Atoi(os.Getenv("DEPUTY_BENCH_REVOCATIONS")); err == nil {
+		n = append(n, more)
+	}
+	return n
+}
+
 // BenchmarkRevoked asks for the six handles of a good token: the answer is no, so all six are looked up.
 func BenchmarkRevoked(b *testing.B) {
-	for _, n := range []int{0, 1_000, 1_000_000} {
+	for _, n := range sizes() {
 		s := filled(n)
 		tokens := make([][]identity.Handle, 1<<10)
 		for i := range tokens {
@@ -42,6 +56,46 @@ func BenchmarkRevoked(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkRevokedCold asks for the six handles of tokens that nobody asked for lately, so that all that a question reads
+// of a large set comes from memory. The texts of the handles are read beforehand, 32 tokens at a time, while the clock
+// stands still: who asks has just taken them out of a token.
+func BenchmarkRevokedCold(b *testing.B) {
+	const batch = 32
+	tokens := make([][]identity.Handle, 1<<17)
+	for i := range tokens {
+		tokens[i] = tokenHandles(i)
+	}
+	for _, n := range sizes()[1:] {
+		s := filled(n)
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			var spent time.Duration
+			read, asked := 0, 0
+			for i := 0; b.Loop(); i += batch {
+				for j := range batch {
+					for _, h := range tokens[(i+j)%len(tokens)] {
+						for k := range len(h) {
+							read += int(h[k])
+						}
+					}
+				}
+				start := time.Now()
+				for j := range batch {
+					if s.Revoked(tokens[(i+j)%len(tokens)]...) {
+						b.Fatal("revoked")
+					}
+				}
+				spent += time.Since(start)
+				asked += batch
+			}
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(asked), "ns/token")
+			if read == 0 {
+				b.Fatal("nothing was read")
+			}
 		})
 	}
 }
@@ -83,6 +137,36 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
+// BenchmarkAddPause reports the longest that an addition took while a set was filled, the collector switched off: what
+// one of them may have to build anew before it is done.
+func BenchmarkAddPause(b *testing.B) {
+	for _, n := range sizes()[2:] {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			defer debug.SetGCPercent(debug.SetGCPercent(-1))
+			var longest, all []time.Duration
+			for b.Loop() {
+				s := revocation.NewSet()
+				var most time.Duration
+				all = all[:0]
+				for i := range n {
+					e := revocation.Entry{Handle: id(identity.PrefixSession, i), Expires: now}
+					start := time.Now()
+					s.Add(e)
+					took := time.Since(start)
+					most = max(most, took)
+					all = append(all, took)
+				}
+				longest = append(longest, most)
+			}
+			slices.Sort(longest)
+			slices.Sort(all)
+			b.ReportMetric(float64(longest[len(longest)/2].Microseconds()), "µs-longest")
+			b.ReportMetric(float64(all[len(all)*9999/10000].Nanoseconds()), "ns-p99.99")
+			b.ReportMetric(float64(all[len(all)/2].Nanoseconds()), "ns-median")
+		})
+	}
+}
+
 // BenchmarkMemory reports what an entry costs on the heap, by the shape of its handle.
 func BenchmarkMemory(b *testing.B) {
 	for name, handle := range map[string]func(i int) identity.Handle{
@@ -90,7 +174,7 @@ func BenchmarkMemory(b *testing.B) {
 		"agent":   func(i int) identity.Handle { return tokenHandles(i)[2] },
 		"user":    func(i int) identity.Handle { return tokenHandles(i)[3] },
 	} {
-		for _, n := range []int{700_000, 1_000_000, 1_200_000} {
+		for _, n := range append([]int{700_000, 1_200_000}, sizes()[2:]...) {
 			b.Run(fmt.Sprintf("%s/entries=%d", name, n), func(b *testing.B) {
 				var perEntry float64
 				for b.Loop() {

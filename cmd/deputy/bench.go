@@ -23,7 +23,7 @@ func (a *app) benchCommand() *cobra.Command {
 	},
 		a.benchLoad(bench.WorkloadMint, "Tokens by client_credentials, against an HTTP handler that only signs"),
 		a.benchLoad(bench.WorkloadIntrospect, "Introspection of tokens seen before, against an HTTP handler that only looks them up"),
-		a.benchRun(), a.benchLatency(), a.benchWrites(), a.benchScale(), a.benchFill(), a.benchCompare(), a.benchReport(), benchCeilings(a), benchSelf(a), benchNode(a), benchRaft(a),
+		a.benchRun(), a.benchLatency(), a.benchWrites(), a.benchScale(), a.benchSim(), a.benchFill(), a.benchCompare(), a.benchReport(), benchCeilings(a), benchSelf(a), benchNode(a), benchRaft(a),
 	)
 }
 
@@ -136,17 +136,34 @@ agent bench-agent and application bench-app there, and removes them.`,
 
 func (a *app) benchScale() *cobra.Command {
 	var o bench.ScaleOptions
-	var require bool
+	var require, restart bool
+	var folder string
 	cmd := &cobra.Command{
 		Use:   "scale",
 		Short: "Memory, snapshots and mint speed of a large store, in this process",
 		Long: `Fill one state machine in this process by way of the replicated log's commands, and print bytes per object,
-what a snapshot costs, and how fast sessions are minted over it compared with an empty one.`,
-		Example: "  deputy bench scale --agents 100000 --delegations 1000000",
-		Args:    exactly(),
+what a snapshot costs, and how fast sessions are minted over it, and tokens verified, compared with an empty one. It says
+how much memory it will need before it begins, and refuses where there is less.
+
+--restart measures the real server instead: it fills a data folder by the API of a server that it brings up, kills that
+server, times the next one until it is ready, and compares the two workloads there with those at an empty one.`,
+		Example: `  deputy bench scale --agents 100000 --delegations 1000000 --revocations 1000000
+  deputy bench scale --agents 1000000 --delegations 10000000 --revocations 10000000 --restart`,
+		Args: exactly(),
 	}
 	cmd.RunE = a.benchmark(&require, func(ctx context.Context, log *slog.Logger) (benchReport, bool, error) {
 		o.Logger = log
+		if restart {
+			binary, err := os.Executable()
+			if err != nil {
+				return nil, false, fmt.Errorf("finding this binary: %w", err)
+			}
+			report, err := bench.Restart(ctx, bench.RestartOptions{ScaleOptions: o, Binary: binary, Folder: folder, Stderr: a.err})
+			if report == nil {
+				return nil, false, err
+			}
+			return report, report.Met(), err
+		}
 		report, err := bench.Scale(ctx, o)
 		if err != nil {
 			return nil, false, err
@@ -160,6 +177,8 @@ what a snapshot costs, and how fast sessions are minted over it compared with an
 	flags.IntVar(&o.Batch, "batch", bench.DefaultScaleBatch, "objects in one command")
 	flags.IntVar(&o.Rounds, "rounds", bench.DefaultScaleRounds, "turns that the full and the empty store take at minting")
 	flags.DurationVar(&o.Round, "round", bench.DefaultScaleRound, "length of a turn")
+	flags.BoolVar(&restart, "restart", false, "measure the restart of a server with such a data folder instead")
+	flags.StringVar(&folder, "folder", "", "with --restart: where to make the data folders (default that of temporary files); they are removed")
 	flags.BoolVar(&require, "require", false, "fail where the ratio asked for is missed")
 	return cmd
 }

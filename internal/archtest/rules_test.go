@@ -120,7 +120,7 @@ var rooms = []room{
 	{
 		dir:       "bench",
 		mayImport: []string{"identity", "revocation", "policy", "tokens", "fsm", "cluster", "api", "api/wire", "client", "server", "bench/load", "bench/result", "bench/report"},
-		reason:    "a benchmark measures the parts and the whole from outside; nothing but the command stands above it",
+		reason:    "a benchmark measures the parts and the whole from outside; nothing but the command stands above it (of cluster it takes the figures of the protocols that it simulates)",
 	},
 	{
 		dir:       "cmd/deputy",

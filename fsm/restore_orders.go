@@ -1,0 +1,229 @@
+package fsm
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"unique"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// The orders of ten million delegations, by which the trees are filled, are found without comparing records: to compare
+// two is to wait for memory twice, and sorting does it twenty times a record in each order. They come in the order of
+// their ids; numbers that stand for names and hashes that lie beside them are sorted digit by digit, and what is equal
+// stays in that order.
+
+// nameTable gives agents or principals numbers. Those of the table come first, in the order of their names.
+type nameTable struct {
+	numbers map[string]uint32
+	list    []nameOf
+	sorted  int // of list
+}
+
+type nameOf struct {
+	text   string
+	handle unique.Handle[string]
+}
+
+const unknownName = math.MaxUint32
+
+func namesOf(n int) *nameTable {
+	return &nameTable{numbers: make(map[string]uint32, n), list: make([]nameOf, 0, n)}
+}
+
+func (n *nameTable) add(text string, handle unique.Handle[string]) {
+	n.numbers[text] = uint32(len(n.list))
+	n.list = append(n.list, nameOf{text, handle})
+	n.sorted = len(n.list)
+}
+
+// number is that of a name that may be in no table: of an agent or a principal that was deleted, and whose delegations
+// are yet to be.
+func (n *nameTable) number(text string, handle unique.Handle[string]) uint32 {
+	if known, ok := n.numbers[text]; ok {
+		return known
+	}
+	number := uint32(len(n.list))
+	n.numbers[text] = number
+	n.list = append(n.list, nameOf{text, handle})
+	return number
+}
+
+// ranks has the place of each number in the order of all names; nil where the numbers are in order.
+func (n *nameTable) ranks() []uint32 {
+	if n.sorted == len(n.list) {
+		return nil
+	}
+	ranks := make([]uint32, len(n.list))
+	for rank, text := range slices.Sorted(maps.Keys(n.numbers)) {
+		ranks[n.numbers[text]] = uint32(rank)
+	}
+	return ranks
+}
+
+// keyed is a record, by its place in the order of ids, beside what it is sorted by.
+type keyed struct {
+	key uint64
+	at  uint32
+}
+
+const digitBits = 11
+
+// sortKeyed sorts by key, digit by digit, and leaves equals in the order that they have. spare is as long as items; which
+// of the two has the outcome is returned.
+func sortKeyed(items, spare []keyed) []keyed {
+	if len(items) == 0 {
+		return items
+	}
+	all, any := items[0].key, items[0].key
+	for i := range items {
+		all, any = all&items[i].key, any|items[i].key
+	}
+	differ := all ^ any
+	for shift := 0; shift < 64; shift += digitBits {
+		if differ>>shift&(1<<digitBits-1) == 0 {
+			continue
+		}
+		var counts [1 << digitBits]int
+		for i := range items {
+			counts[items[i].key>>shift&(1<<digitBits-1)]++
+		}
+		sum := 0
+		for i, n := range counts {
+			counts[i] = sum
+			sum += n
+		}
+		for i := range items {
+			digit := items[i].key >> shift & (1<<digitBits - 1)
+			spare[counts[digit]] = items[i]
+			counts[digit]++
+		}
+		items, spare = spare, items
+	}
+	return items
+}
+
+// ordered returns the records by key, equals by id.
+func (l *loader) ordered(key func(i int) uint64) []keyed {
+	items := make([]keyed, len(l.records))
+	for i := range items {
+		items[i] = keyed{key(i), uint32(i)}
+	}
+	return sortKeyed(items, make([]keyed, len(items)))
+}
+
+// expiryKey orders as expiries do, those before the epoch among them.
+func expiryKey(expires identity.Instant) uint64 { return uint64(expires) ^ 1<<63 }
+
+// fill fills the orders of the delegation table and the indexes, as many at a time as there are processors.
+func (l *loader) fill() {
+	s := l.state
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
+	do := func(task func()) {
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			task()
+		})
+	}
+	load := func(t *tree[*record], order []keyed) {
+		for _, item := range order {
+			t.load(l.records[item.at].record)
+		}
+	}
+	byName := func(t *tree[*record], n *nameTable, number func(*loadedRecord) uint32) {
+		if n == nil {
+			return // there is no delegation
+		}
+		ranks := n.ranks()
+		load(t, l.ordered(func(i int) uint64 {
+			if ranks != nil {
+				return uint64(ranks[number(&l.records[i])])
+			}
+			return uint64(number(&l.records[i]))
+		}))
+	}
+	do(func() { l.fillPairs(load) })
+	do(func() {
+		for i := range l.records {
+			s.delegations.byID.load(l.records[i].record)
+		}
+	})
+	do(func() { byName(s.delegations.byAgent, l.agents, func(r *loadedRecord) uint32 { return r.agent }) })
+	do(func() {
+		byName(s.delegations.byPrincipal, l.principals, func(r *loadedRecord) uint32 { return r.principal })
+	})
+	do(func() { s.agents.index() })
+	do(func() { s.principals.index() })
+	do(func() {
+		slices.SortFunc(l.owners, func(a, b named[Owner]) int { return cmp.Compare(a.key, b.key) })
+		for _, o := range l.owners {
+			s.owners.load(o)
+		}
+	})
+	wait.Wait()
+}
+
+// fillPairs fills the orders by expiry and by pair, and finds what leads each pair.
+func (l *loader) fillPairs(load func(*tree[*record], []keyed)) {
+	d := l.state.delegations
+	order := l.ordered(func(i int) uint64 { return expiryKey(l.records[i].expires) })
+	load(d.byExpiry, order)
+
+	agents, principals := l.agents.hashes(l.state), l.principals.hashes(l.state)
+	active := order[:0]
+	for _, item := range order {
+		if r := &l.records[item.at]; !r.inactive {
+			active = append(active, keyed{hashPair(principals[r.principal], agents[r.agent]), item.at})
+		}
+	}
+	active = sortKeyed(active, make([]keyed, len(active)))
+	var leads []indexed[*record]
+	for from := 0; from < len(active); {
+		to := from + 1
+		for to < len(active) && active[to].key == active[from].key {
+			to++
+		}
+		same := l.pairs(active[from:to])
+		for i, p := range same {
+			d.byPair.load(p)
+			if i+1 == len(same) || !samePair(p.record, same[i+1].record) {
+				leads = append(leads, indexed[*record]{p.hash, p.record})
+			}
+		}
+		from = to
+	}
+	d.leads.fill(leads)
+}
+
+// pairs are the records of one hash in their order. They are of one pair, nearly always, and in it.
+func (l *loader) pairs(items []keyed) []paired {
+	l.same = l.same[:0]
+	several := false
+	for _, item := range items {
+		p := paired{item.key, l.records[item.at].record}
+		several = several || len(l.same) > 0 && !samePair(l.same[0].record, p.record)
+		l.same = append(l.same, p)
+	}
+	if several {
+		slices.SortFunc(l.same, byPairOrder)
+	}
+	return l.same
+}
+
+// hashes of all names, by their numbers.
+func (n *nameTable) hashes(s *state) []uint64 {
+	if n == nil {
+		return nil
+	}
+	hashes := make([]uint64, len(n.list))
+	for i := range n.list {
+		hashes[i] = hashName(s.seed, n.list[i].text)
+	}
+	return hashes
+}

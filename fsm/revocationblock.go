@@ -1,0 +1,343 @@
+package fsm
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/deputy-id/deputy/identity"
+)
+
+// block is some revocations in the order of their handles, packed: no field takes more bytes than the block's largest
+// value of it, counted from the least. Of ten million handles that were revoked in a day, that is 12 bytes for the rest
+// of an id, 4 for the time, 3 for the index, none for the life of an entry, and one for the cause.
+//
+// All handles of a block are ids of one kind, or none of them is an id. It is never modified.
+type block struct {
+	first   identity.Handle
+	prefix  string // of the ids; "" where the handles are kept as text
+	soonest identity.Instant
+	count   int
+
+	at     column
+	index  column
+	life   column // expiry less time: the same for nearly all
+	causes []*cause
+	common int    // bytes of the first handle, or id, that all begin with
+	key    int    // bytes of the rest of an id; of a text's end in rest, for others
+	row    int    // bytes of all columns
+	rows   []byte // count rows: key, at, index, life, and one byte of the cause where there are several
+	rest   []byte // of the texts
+}
+
+// column is how a field of a block is kept: in some bytes, as what it has above the least of the block.
+type column struct {
+	least uint64
+	bytes uint8
+}
+
+// cause is why something was revoked, and who asked for that.
+type cause struct{ reason, by string }
+
+// fact is a revocation that was taken out of a block, or is to be put into one.
+type fact struct {
+	id      [16]byte
+	prefix  string // of the id
+	text    string // of a handle that is no id
+	at      identity.Instant
+	expires identity.Instant
+	index   uint64
+	cause   *cause
+}
+
+// textEnd is how many bytes say where a text ends: 128 of the longest handles are 45 KB.
+const textEnd = 3
+
+// generatedID reads a handle of a generated id, which has one spelling only; prefix is "" for any other.
+func generatedID(h identity.Handle) (id [16]byte, prefix string) {
+	for _, prefix := range [...]string{identity.PrefixSession, identity.PrefixDelegation, identity.PrefixCredential, identity.PrefixAPIToken} {
+		if strings.HasPrefix(string(h), prefix) {
+			if id, err := identity.ParseID(prefix, string(h)); err == nil {
+				return id, prefix
+			}
+			return id, ""
+		}
+	}
+	return id, ""
+}
+
+// compare orders facts of one block by their handles. Ids are ordered as they are spelled.
+func (f *fact) compare(g *fact) int {
+	if c := bytes.Compare(f.id[:], g.id[:]); c != 0 {
+		return c
+	}
+	return cmp.Compare(f.text, g.text)
+}
+
+func (f *fact) handle(prefix string) identity.Handle {
+	if prefix == "" {
+		return identity.Handle(f.text)
+	}
+	return identity.Handle(identity.FormatID(prefix, f.id))
+}
+
+func (f *fact) life() uint64 { return uint64(f.expires) - uint64(f.at) }
+
+// newBlock packs facts, which must be in order, one at least and maxBlock at most.
+func newBlock(prefix string, facts []fact) *block {
+	b := &block{prefix: prefix, first: facts[0].handle(prefix), soonest: soonestOf(facts), count: len(facts)}
+	b.at = columnOf(facts, func(f *fact) uint64 { return uint64(f.at) })
+	b.index = columnOf(facts, func(f *fact) uint64 { return f.index })
+	b.life = columnOf(facts, (*fact).life)
+	last := &facts[len(facts)-1]
+	if prefix != "" {
+		b.common = sharedBytes(facts[0].id[:], last.id[:])
+		b.key = len(last.id) - b.common
+	} else {
+		b.common = sharedBytes([]byte(facts[0].text), []byte(last.text))
+		b.key = textEnd
+	}
+	chosen := b.gather(facts)
+	b.row = b.key + int(b.at.bytes+b.index.bytes+b.life.bytes)
+	if len(b.causes) > 1 {
+		b.row++
+	}
+	b.rows = make([]byte, 0, b.row*len(facts))
+	for i := range facts {
+		f := &facts[i]
+		if prefix != "" {
+			b.rows = append(b.rows, f.id[b.common:]...)
+		} else {
+			b.rest = append(b.rest, f.text[b.common:]...)
+			b.rows = appendBytes(b.rows, uint64(len(b.rest)), textEnd)
+		}
+		b.rows = b.at.append(b.rows, uint64(f.at))
+		b.rows = b.index.append(b.rows, f.index)
+		b.rows = b.life.append(b.rows, f.life())
+		if len(b.causes) > 1 {
+			b.rows = append(b.rows, chosen[i])
+		}
+	}
+	b.rest = slices.Clip(bytes.Clone(b.rest))
+	return b
+}
+
+// with returns a block that has one more fact, where that takes no more than to copy what is there: nil where the block is
+// full, has the handle, or would have to be packed in another way.
+func (b *block) with(f *fact) *block {
+	first := b.firstID()
+	if b.prefix == "" || b.count == maxBlock || !bytes.Equal(f.id[:b.common], first[:b.common]) {
+		return nil
+	}
+	if !b.at.fits(uint64(f.at)) || !b.index.fits(f.index) || !b.life.fits(f.life()) {
+		return nil
+	}
+	chosen := slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
+	i, there := b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], f.id[b.common:]) })
+	if there || chosen < 0 {
+		return nil
+	}
+	larger := *b
+	larger.rows = make([]byte, 0, len(b.rows)+b.row)
+	larger.rows = append(larger.rows, b.rows[:i*b.row]...)
+	larger.rows = append(larger.rows, f.id[b.common:]...)
+	larger.rows = b.at.append(larger.rows, uint64(f.at))
+	larger.rows = b.index.append(larger.rows, f.index)
+	larger.rows = b.life.append(larger.rows, f.life())
+	if len(b.causes) > 1 {
+		larger.rows = append(larger.rows, byte(chosen))
+	}
+	larger.rows = append(larger.rows, b.rows[i*b.row:]...)
+	larger.count++
+	larger.soonest = min(b.soonest, f.expires)
+	if i == 0 {
+		larger.first = f.handle(b.prefix)
+	}
+	return &larger
+}
+
+// gather lists the causes of the facts, and says which of them each has.
+func (b *block) gather(facts []fact) (chosen [maxBlock]byte) {
+	var distinct [maxBlock]*cause
+	n := 0
+	for i := range facts {
+		j := 0
+		for j < n && distinct[j] != facts[i].cause && *distinct[j] != *facts[i].cause {
+			j++
+		}
+		if j == n {
+			distinct[n] = facts[i].cause
+			n++
+		}
+		chosen[i] = byte(j)
+	}
+	b.causes = append(make([]*cause, 0, n), distinct[:n]...)
+	return chosen
+}
+
+func sharedBytes(a, b []byte) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// columnOf finds how to keep a field. Values are taken without a sign, and differences wrap around, so that any value
+// whatever comes back as it was.
+func columnOf(facts []fact, value func(*fact) uint64) column {
+	least, most := value(&facts[0]), value(&facts[0])
+	for i := range facts[1:] {
+		v := value(&facts[i+1])
+		least, most = min(least, v), max(most, v)
+	}
+	return column{least, uint8((bits.Len64(most-least) + 7) / 8)}
+}
+
+func (c column) append(rows []byte, value uint64) []byte {
+	return appendBytes(rows, value-c.least, int(c.bytes))
+}
+
+// fits reports whether the column can have a value.
+func (c column) fits(value uint64) bool {
+	return value >= c.least && bits.Len64(value-c.least) <= 8*int(c.bytes)
+}
+
+func appendBytes(dst []byte, value uint64, n int) []byte {
+	var word [8]byte
+	binary.LittleEndian.PutUint64(word[:], value)
+	return append(dst, word[:n]...)
+}
+
+// read takes the column's value from the front of a row, and returns what is behind.
+func (c column) read(row []byte) (value uint64, rest []byte) {
+	return c.least + readBytes(row[:c.bytes]), row[c.bytes:]
+}
+
+func readBytes(b []byte) (value uint64) {
+	for i := len(b) - 1; i >= 0; i-- {
+		value = value<<8 | uint64(b[i])
+	}
+	return value
+}
+
+func (b *block) rowOf(i int) []byte { return b.rows[i*b.row:][:b.row] }
+
+// expires of the i-th.
+func (b *block) expires(i int) identity.Instant {
+	at, rest := b.at.read(b.rowOf(i)[b.key:])
+	life, _ := b.life.read(rest[b.index.bytes:])
+	return identity.Instant(at + life)
+}
+
+// unpack takes the i-th fact out, but for its handle.
+func (b *block) unpack(i int, f *fact) {
+	at, rest := b.at.read(b.rowOf(i)[b.key:])
+	index, rest := b.index.read(rest)
+	life, rest := b.life.read(rest)
+	f.at, f.expires, f.index, f.cause = identity.Instant(at), identity.Instant(at+life), index, b.causes[0]
+	if len(b.causes) > 1 {
+		f.cause = b.causes[rest[0]]
+	}
+}
+
+// idOf is the id of the i-th handle of a block of ids.
+func (b *block) idOf(i int, first *[16]byte) (id [16]byte) {
+	copy(id[:b.common], first[:])
+	copy(id[b.common:], b.rowOf(i)[:b.key])
+	return id
+}
+
+// textOf is the rest of the i-th handle of a block of others.
+func (b *block) textOf(i int) []byte {
+	from := 0
+	if i > 0 {
+		from = int(readBytes(b.rowOf(i - 1)[:textEnd]))
+	}
+	return b.rest[from:readBytes(b.rowOf(i)[:textEnd])]
+}
+
+func (b *block) firstID() (id [16]byte) {
+	if b.prefix != "" {
+		id, _ = identity.ParseID(b.prefix, string(b.first))
+	}
+	return id
+}
+
+// facts appends all that the block has.
+func (b *block) facts(dst []fact) []fact {
+	first := b.firstID()
+	for i := range b.count {
+		f := fact{prefix: b.prefix}
+		b.unpack(i, &f)
+		if b.prefix != "" {
+			f.id = b.idOf(i, &first)
+		} else {
+			f.text = string(b.first[:b.common]) + string(b.textOf(i))
+		}
+		dst = append(dst, f)
+	}
+	return dst
+}
+
+// handle spells the i-th. The id of the first is the caller's, for it takes as long to read as the other to spell.
+func (b *block) handle(i int, first *[16]byte) identity.Handle {
+	if b.prefix == "" {
+		return b.first[:b.common] + identity.Handle(b.textOf(i))
+	}
+	return identity.Handle(identity.FormatID(b.prefix, b.idOf(i, first)))
+}
+
+func (b *block) last() identity.Handle {
+	first := b.firstID()
+	return b.handle(b.count-1, &first)
+}
+
+// find returns the place of a handle.
+func (b *block) find(h identity.Handle) (int, bool) {
+	id, prefix := generatedID(h)
+	if prefix != b.prefix || len(h) < b.common && prefix == "" {
+		return 0, false
+	}
+	if prefix == "" {
+		if h[:b.common] != b.first[:b.common] {
+			return 0, false
+		}
+		return b.search(func(i int) int { return cmp.Compare(string(b.textOf(i)), string(h[b.common:])) })
+	}
+	if first := b.firstID(); !bytes.Equal(id[:b.common], first[:b.common]) {
+		return 0, false
+	}
+	return b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], id[b.common:]) })
+}
+
+func (b *block) search(compare func(i int) int) (int, bool) {
+	low, high := 0, b.count
+	for low < high {
+		middle := (low + high) / 2
+		switch c := compare(middle); {
+		case c == 0:
+			return middle, true
+		case c < 0:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return low, false
+}
+
+func (b *block) revocation(i int) *identity.Revocation {
+	r, first := new(identity.Revocation), b.firstID()
+	b.fill(i, r, &first)
+	return r
+}
+
+func (b *block) fill(i int, r *identity.Revocation, first *[16]byte) {
+	var f fact
+	b.unpack(i, &f)
+	*r = identity.Revocation{Handle: b.handle(i, first), Reason: f.cause.reason, By: f.cause.by, At: f.at, Expires: f.expires, Index: f.index}
+}
