@@ -31,6 +31,7 @@ type snapshots struct {
 	// As they were at start. While raft restores, it goes on to an older snapshot where a newer one can't be read,
 	// whether or not the log still has what lies between the two.
 	newest, first, last uint64
+	behind              int64 // bytes of the log behind the newest
 }
 
 // Open refuses a snapshot from which the node would come back as it was in the past.
@@ -49,7 +50,15 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if err != nil {
 		return nil, err
 	}
-	return &notedSink{SnapshotSink: sink, done: func() error { return s.stable.SetUint64(snapshotKey, index) }}, nil
+	return &notedSink{SnapshotSink: sink, done: func() error { return s.note(index) }}, nil
+}
+
+// note keeps the index of the newest snapshot. One that comes late, and that the state machine is going to refuse, is older.
+func (s *snapshots) note(index uint64) error {
+	if noted, err := s.stable.GetUint64(snapshotKey); err == nil && noted >= index {
+		return nil
+	}
+	return s.stable.SetUint64(snapshotKey, index)
 }
 
 type notedSink struct {
@@ -118,7 +127,8 @@ func checkState(dir *dataDir, logs raft.LogStore, stable raft.StableStore, s *sn
 			return folderError("putting a damaged snapshot aside", err)
 		}
 	}
-	return checkEntries(dir, logs, s.newest+1, found.last)
+	s.behind, err = checkEntries(dir, logs, s.newest+1, found.last)
+	return err
 }
 
 // logState is what the log says about itself.
@@ -222,14 +232,16 @@ func (s *snapshots) putAside(id, folder string) error {
 }
 
 // checkEntries reads the entries that raft is going to read when it starts; it panics where one is missing.
-func checkEntries(dir *dataDir, logs raft.LogStore, from, to uint64) error {
+// It returns how many bytes they hold.
+func checkEntries(dir *dataDir, logs raft.LogStore, from, to uint64) (bytes int64, err error) {
 	for index := from; index <= to; index++ {
 		var entry raft.Log
 		if err := logs.GetLog(index, &entry); err != nil || entry.Index != index {
-			return corrupt(dir.file(logFile), fmt.Sprintf("has no readable entry %d of those up to %d", index, to), adviceRejoin)
+			return 0, corrupt(dir.file(logFile), fmt.Sprintf("has no readable entry %d of those up to %d", index, to), adviceRejoin)
 		}
+		bytes += int64(len(entry.Data))
 	}
-	return nil
+	return bytes, nil
 }
 
 // openRaft has raft restore the newest snapshot and read the log behind it.

@@ -66,6 +66,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 	if err := checkState(dir, db, db, kept, logger); err != nil {
 		return err
 	}
+	s.volume.bytes.Store(kept.behind)
 	if dir.offline {
 		return nil
 	}

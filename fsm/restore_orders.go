@@ -17,11 +17,14 @@ import (
 // their ids; numbers that stand for names and hashes that lie beside them are sorted digit by digit, and what is equal
 // stays in that order.
 
-// nameTable gives agents or principals numbers. Those of the table come first, in the order of their names.
+// nameTable gives agents or principals numbers. Those of the table come first, in the order of their names, and no longer
+// change once frames are decoded: all decoders look into them. Late ones are for the goroutine alone that files.
 type nameTable struct {
 	numbers map[string]uint32
 	list    []nameOf
-	sorted  int // of list
+
+	lateNumbers map[string]uint32
+	late        []nameOf
 }
 
 type nameOf struct {
@@ -32,35 +35,55 @@ type nameOf struct {
 const unknownName = math.MaxUint32
 
 func namesOf(n int) *nameTable {
-	return &nameTable{numbers: make(map[string]uint32, n), list: make([]nameOf, 0, n)}
+	return &nameTable{numbers: make(map[string]uint32, n), list: make([]nameOf, 0, n), lateNumbers: make(map[string]uint32)}
 }
 
 func (n *nameTable) add(text string, handle unique.Handle[string]) {
 	n.numbers[text] = uint32(len(n.list))
 	n.list = append(n.list, nameOf{text, handle})
-	n.sorted = len(n.list)
+}
+
+// known finds a name of the table.
+func (n *nameTable) known(text []byte) (number uint32, name nameOf, ok bool) {
+	if number, ok = n.numbers[string(text)]; ok {
+		name = n.list[number]
+	}
+	return number, name, ok
 }
 
 // number is that of a name that may be in no table: of an agent or a principal that was deleted, and whose delegations
-// are yet to be.
-func (n *nameTable) number(text string, handle unique.Handle[string]) uint32 {
+// are yet to be. It returns the text that all records of the name share.
+func (n *nameTable) number(text string, handle unique.Handle[string]) (number uint32, shared string) {
 	if known, ok := n.numbers[text]; ok {
-		return known
+		return known, n.list[known].text
 	}
-	number := uint32(len(n.list))
-	n.numbers[text] = number
-	n.list = append(n.list, nameOf{text, handle})
-	return number
+	number, ok := n.lateNumbers[text]
+	if !ok {
+		number = uint32(len(n.list) + len(n.late))
+		n.lateNumbers[text] = number
+		n.late = append(n.late, nameOf{text, handle})
+	}
+	return number, n.late[int(number)-len(n.list)].text
 }
 
 // ranks has the place of each number in the order of all names; nil where the numbers are in order.
 func (n *nameTable) ranks() []uint32 {
-	if n.sorted == len(n.list) {
+	if len(n.late) == 0 {
 		return nil
 	}
-	ranks := make([]uint32, len(n.list))
-	for rank, text := range slices.Sorted(maps.Keys(n.numbers)) {
-		ranks[n.numbers[text]] = uint32(rank)
+	ranks := make([]uint32, len(n.list)+len(n.late))
+	rank, next := uint32(0), 0
+	for _, text := range slices.Sorted(maps.Keys(n.lateNumbers)) {
+		for ; next < len(n.list) && n.list[next].text < text; next++ {
+			ranks[next] = rank
+			rank++
+		}
+		ranks[n.lateNumbers[text]] = rank
+		rank++
+	}
+	for ; next < len(n.list); next++ {
+		ranks[next] = rank
+		rank++
 	}
 	return ranks
 }
@@ -221,9 +244,11 @@ func (n *nameTable) hashes(s *state) []uint64 {
 	if n == nil {
 		return nil
 	}
-	hashes := make([]uint64, len(n.list))
-	for i := range n.list {
-		hashes[i] = hashName(s.seed, n.list[i].text)
+	hashes := make([]uint64, 0, len(n.list)+len(n.late))
+	for _, names := range [][]nameOf{n.list, n.late} {
+		for i := range names {
+			hashes = append(hashes, hashName(s.seed, names[i].text))
+		}
 	}
 	return hashes
 }

@@ -74,7 +74,7 @@ func (l *loader) begin(number section) *sectionLoad {
 		f.decoded.Go(func() {
 			d := &decoder{loader: l, codec: codec.NewDecoderBytes(nil, handle)}
 			for next := range f.decode {
-				next.err = d.frame(number, next)
+				next.err = contained(func() error { return d.frame(number, next) })
 				next.payload = nil
 				close(next.done)
 			}
@@ -88,11 +88,22 @@ func (l *loader) begin(number section) *sectionLoad {
 				f.err = next.err
 			}
 			if f.err == nil {
-				f.err = l.file(next)
+				f.err = contained(func() error { return l.file(next) })
 			}
 		}
 	}()
 	return f
+}
+
+// contained turns a panic over bytes that nobody foresaw into an error, as restoring goes on in goroutines that nobody else
+// could stop it in.
+func contained(read func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = corrupt("it can't be read (%v)", p)
+		}
+	}()
+	return read()
 }
 
 // add hands over a frame's payload.
@@ -200,13 +211,13 @@ func (d *decoder) delegation(from []byte, f *frame) ([]byte, error) {
 		agent, principal, rest = []byte(w.Agent), []byte(w.Principal), after
 	}
 	item := loadedRecord{record: rec, agent: unknownName, principal: unknownName}
-	if known, ok := d.loader.agents.numbers[string(agent)]; ok {
-		item.agent, rec.agent = known, d.loader.agents.list[known].handle
+	if known, name, ok := d.loader.agents.known(agent); ok {
+		item.agent, rec.agent = known, name.handle
 	} else {
 		rec.agent = unique.Make(string(agent))
 	}
-	if known, ok := d.loader.principals.numbers[string(principal)]; ok {
-		item.principal, rec.principal = known, d.loader.principals.list[known].text
+	if known, name, ok := d.loader.principals.known(principal); ok {
+		item.principal, rec.principal = known, name.text
 	} else {
 		rec.principal = string(principal)
 	}
@@ -217,15 +228,21 @@ func (d *decoder) delegation(from []byte, f *frame) ([]byte, error) {
 func (d *decoder) revocation(from []byte, f *frame) ([]byte, error) {
 	var rev identity.Revocation
 	r := wireReader{b: from}
+	var rest []byte
 	if d.shared.revocation(&r, &rev) {
-		f.revocations = append(f.revocations, rev)
-		return r.b, nil
+		rest = r.b
+	} else {
+		slow, after, err := slowly[identity.Revocation](d, sectionRevocations, from)
+		if err != nil {
+			return nil, err
+		}
+		rev, rest = *slow, after
 	}
-	slow, rest, err := slowly[identity.Revocation](d, sectionRevocations, from)
-	if err != nil {
-		return nil, err
+	// Nothing that is applied is outside of these bounds, on which the blocks rely.
+	if rev.Handle == "" || len(rev.Handle) > identity.MaxHandleLength {
+		return nil, corrupt("it has a revocation whose handle has %d bytes", len(rev.Handle))
 	}
-	f.revocations = append(f.revocations, *slow)
+	f.revocations = append(f.revocations, rev)
 	return rest, nil
 }
 
@@ -244,11 +261,10 @@ func (l *loader) file(f *frame) error {
 	for i := range f.delegations {
 		item := &f.delegations[i]
 		if item.agent == unknownName {
-			item.agent = l.agents.number(item.record.agent.Value(), item.record.agent)
+			item.agent, _ = l.agents.number(item.record.agent.Value(), item.record.agent)
 		}
 		if item.principal == unknownName {
-			item.principal = l.principals.number(item.record.principal, noText)
-			item.record.principal = l.principals.list[item.principal].text
+			item.principal, item.record.principal = l.principals.number(item.record.principal, noText)
 		}
 		if n := len(l.records); n > 0 && byIDOrder(l.records[n-1].record, item.record) >= 0 {
 			return corrupt("its delegations are not in the order of their ids")

@@ -76,10 +76,11 @@ func (j *Journal) Deny(entries ...Entry) (added int) {
 		old, known := j.set.Lookup(e.Handle)
 		if j.set.Add(e) {
 			added++
+			known = false // it may have been purged since
 		}
 		switch {
 		case e.Handle == "" || len(e.Handle) > identity.MaxHandleLength: // the set does not take it either
-		case !known, old.Provisional && !e.Provisional, old.Provisional && e.Expires.Sub(old.Expires) >= provisionalNews:
+		case !known, old.Provisional && !e.Provisional, old.Provisional && newsStep(e.Expires) > newsStep(old.Expires):
 			news = append(news, e)
 		}
 	}
@@ -88,6 +89,9 @@ func (j *Journal) Deny(entries ...Entry) (added int) {
 	}
 	return added
 }
+
+// newsStep counts the multiples of provisionalNews before an expiry: what grows in small steps crosses one in the end, too.
+func newsStep(expires identity.Instant) int64 { return int64(expires) / provisionalNews.Milliseconds() }
 
 // Commit writes down what the log has brought at an index. The entries must be in the set already, and are the
 // journal's from here on.

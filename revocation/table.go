@@ -69,8 +69,8 @@ const (
 	highs = 0x8000800080008000
 )
 
-// tagOf is never 0.
-func tagOf(hash uint64) uint64 { return max(1, hash&(1<<tagBits-1)) }
+// tagOf differs from 0 in more than its lowest bit, so that zeros never takes an empty place for a match.
+func tagOf(hash uint64) uint64 { return hash&(1<<tagBits-1) | 1<<(tagBits-1) }
 
 // zeros has the highest bit set of each tag of a group that is zero. It may have that of a tag above a zero one as well,
 // so what it finds has to be looked at; where it finds nothing, there is nothing.

@@ -1,0 +1,41 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/revocation"
+)
+
+// Of an agent and of principals that were deleted, delegations are left to later purges. They come among all others, in
+// many frames, and are decoded on all processors while others are filed.
+func TestDelegationsOfTheDeletedAreRestoredBesideAllOthers(t *testing.T) {
+	m := newMachine(t)
+	const agents, principals, delegations = 8, 64, 8000
+	for i := range agents {
+		m.do(CreateAgent{testAgent(fmt.Sprintf("agent-%d", i))})
+	}
+	for i := range delegations {
+		d := testDelegation(uint64(i+1), fmt.Sprintf("user-%d@x", i*31%principals), fmt.Sprintf("agent-%d", i*17%agents))
+		m.do(CreateDelegation{Delegation: d, EnsurePrincipal: true})
+	}
+	s := m.fsm.state
+	s.agents.delete("agent-3")
+	for i := range principals / 2 {
+		s.principals.delete(fmt.Sprintf("user-%d@x", 2*i))
+	}
+	m.fsm.publish(s)
+
+	taken := persist(t, m.fsm)
+	for range 5 {
+		other := New(Options{Revocations: revocation.NewSet()})
+		require.NoError(t, other.Restore(io.NopCloser(bytes.NewReader(taken))))
+		require.Equal(t, s.delegations.byAgent.work.Items(), other.state.delegations.byAgent.work.Items())
+		require.Equal(t, s.delegations.byPrincipal.work.Items(), other.state.delegations.byPrincipal.work.Items())
+		require.True(t, bytes.Equal(taken, persist(t, other)))
+	}
+}
