@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/stretchr/testify/require"
 
+	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
 )
 
@@ -37,5 +40,15 @@ func TestDelegationsOfTheDeletedAreRestoredBesideAllOthers(t *testing.T) {
 		require.Equal(t, s.delegations.byAgent.work.Items(), other.state.delegations.byAgent.work.Items())
 		require.Equal(t, s.delegations.byPrincipal.work.Items(), other.state.delegations.byPrincipal.work.Items())
 		require.True(t, bytes.Equal(taken, persist(t, other)))
+	}
+}
+
+func TestSnapshotWithAHandleThatNoCommandCarriesIsRefused(t *testing.T) {
+	for _, bad := range []identity.Handle{"", identity.Handle(strings.Repeat("x", identity.MaxHandleLength+1))} {
+		var encoded []byte
+		require.NoError(t, codec.NewEncoderBytes(&encoded, handle).Encode(&identity.Revocation{Handle: bad}))
+		d := &decoder{codec: codec.NewDecoderBytes(nil, handle)}
+		_, err := d.revocation(encoded, &frame{})
+		require.ErrorIs(t, err, ErrSnapshotCorrupt)
 	}
 }

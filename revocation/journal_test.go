@@ -75,6 +75,21 @@ func TestJournalHasOnlyWhatIsNews(t *testing.T) {
 	require.False(t, told(provisional("", now)), "the set takes no such handle")
 }
 
+// Several nodes, each of which has the entry last a little longer, have it told about as often as one that repeats itself.
+func TestJournalTellsOfALifeThatGrowsInSmallSteps(t *testing.T) {
+	j := revocation.NewJournal(revocation.NewSet())
+	told := identity.Instant(0)
+	for grown := identity.Instant(0); grown <= 60_000; grown += 3000 {
+		j.Deny(provisional("ses_a", now+grown))
+		if changes := read(t, j, 0).Changes; len(changes) > 0 {
+			entries := changes[len(changes)-1].Entries
+			told = entries[len(entries)-1].Expires
+		}
+		require.Less(t, now+grown-told, identity.Instant(5000), "what followers know ends too soon")
+	}
+	require.Less(t, len(read(t, j, 0).Changes), 15)
+}
+
 func TestReaderOfAJournalIsWoken(t *testing.T) {
 	j := revocation.NewJournal(revocation.NewSet())
 	first, second := read(t, j, 0), read(t, j, 0)
