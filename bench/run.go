@@ -191,7 +191,7 @@ func (r *run) prepare(ctx context.Context) error {
 		if err := r.addCold(measured, pid); err != nil {
 			return err
 		}
-	} else if err := r.add(string(r.Workload), "", measured, pid); err != nil {
+	} else if err := r.add(r.title(), "", measured, pid); err != nil {
 		return err
 	}
 	if r.Workload == WorkloadMint {
@@ -206,6 +206,14 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// title is how reports call what is measured.
+func (r *run) title() string {
+	if r.Policies == 0 {
+		return string(r.Workload)
+	}
+	return fmt.Sprintf("%s under %d policies more", r.Workload, r.Policies)
 }
 
 // ceilingTitles are how reports call the ceilings.
