@@ -145,7 +145,7 @@ func bindingOf(a *identity.Approval) string {
 	agent := &identity.Agent{Name: a.Agent}
 	if a.Kind == identity.ApprovalTool {
 		return policy.ToolBinding(&policy.ToolRequest{
-			Session: &identity.Session{ID: a.Session}, Agent: agent, ArgumentsHash: a.ArgumentsHash,
+			Session: &identity.Session{ID: a.Session, Principal: a.Principal}, Agent: agent, ArgumentsHash: a.ArgumentsHash,
 			Tool: policy.Tool{Name: a.Tool, Application: a.Application},
 		})
 	}

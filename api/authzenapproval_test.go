@@ -342,12 +342,39 @@ func TestNoRecordNoDecision(t *testing.T) {
 
 // The binding is over the tool, its application, the arguments and the session, and nothing of it can be swapped.
 func TestToolApprovalIsBoundToTheCall(t *testing.T) {
-	r := func(session, application, tool, hash string) string {
-		return policy.ToolBinding(&policy.ToolRequest{Session: &identity.Session{ID: session}, Tool: policy.Tool{Name: tool, Application: application}, ArgumentsHash: hash})
+	of := func(session, principal, application, tool, hash string) string {
+		return policy.ToolBinding(&policy.ToolRequest{Session: &identity.Session{ID: session, Principal: principal}, Tool: policy.Tool{Name: tool, Application: application}, ArgumentsHash: hash})
 	}
+	r := func(session, application, tool, hash string) string { return of(session, "", application, tool, hash) }
 	seen := map[string]bool{r("s", "a", "t", "h"): true}
-	for _, other := range []string{r("s2", "a", "t", "h"), r("s", "a2", "t", "h"), r("s", "a", "t2", "h"), r("s", "a", "t", "h2"), r("s", "at", "", "h"), r("sa", "", "t", "h")} {
+	for _, other := range []string{r("s2", "a", "t", "h"), r("s", "a2", "t", "h"), r("s", "a", "t2", "h"), r("s", "a", "t", "h2"), r("s", "at", "", "h"), r("sa", "", "t", "h"), of("s", "u", "a", "t", "h")} {
 		require.False(t, seen[other])
 		seen[other] = true
 	}
+}
+
+// What is asked from outside shows nothing that the yes is not bound to: a call for somebody else than the session's
+// principal is another one, and a reason a call has none.
+func TestApproverIsShownOnlyWhatTheYesIsFor(t *testing.T) {
+	p := newPayments(t, 1)
+	n, as := p.nodes[0], basic("payments", p.application)
+	ask := func(more string) answer {
+		return n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":"bookkeeper","session_id":%q,"application":"payments","tool":"send","arguments_hash":%q%s}`,
+			p.session.SessionID, argumentsHash("x"), more), as)
+	}
+	ask(`,"trigger_reason":"the CFO wants it"`).refused(identity.CodeValidation)
+	ask(`,"principal_user_id":"a\u202eb"`).refused(identity.CodeValidation)
+	ask(fmt.Sprintf(`,"principal_user_id":%q`, strings.Repeat("x", identity.MaxPrincipalLength+1))).refused(identity.CodeValidation)
+
+	posed := ok[wire.Approval](ask(`,"principal_user_id":"cfo@example.com"`), 201)
+	require.Equal(t, "cfo@example.com", posed.PrincipalUserID)
+	n.approve(posed.ID, "approve")
+	refused := p.evaluates(n, p.call("send", "x", posed.ID), as)
+	require.False(t, refused.Decision)
+	require.Contains(t, refused.Context.ReasonAdmin["403"], "is for another request")
+
+	honest := ok[wire.Approval](ask(""), 201)
+	require.Equal(t, refused.Context.AccessRequest.Task.ID, honest.ID)
+	n.approve(honest.ID, "approve")
+	require.True(t, p.evaluates(n, p.call("send", "x", honest.ID), as).Decision)
 }

@@ -44,13 +44,14 @@ type Approval struct {
 	Status  ApprovalStatus `codec:"st"`
 	Expires Instant        `codec:"et"`
 
+	Principal string `codec:"p,omitempty"` // on whose behalf the session is; "": an autonomous run
+
 	// Of a session, as it was asked for.
-	Principal string   `codec:"p,omitempty"` // "": an autonomous run
-	Parent    string   `codec:"pa,omitempty"`
-	Scopes    Scopes   `codec:"s,omitempty"`
-	Audience  []string `codec:"au,omitempty"`
-	Reason    string   `codec:"re,omitempty"` // what set the agent off
-	Seconds   int64    `codec:"sc,omitempty"`
+	Parent   string   `codec:"pa,omitempty"`
+	Scopes   Scopes   `codec:"s,omitempty"`
+	Audience []string `codec:"au,omitempty"`
+	Reason   string   `codec:"re,omitempty"` // what set the agent off
+	Seconds  int64    `codec:"sc,omitempty"`
 
 	// Of a tool call.
 	Session       string `codec:"se,omitempty"`
@@ -89,14 +90,12 @@ func (a *Approval) WasAskedBy(caller string) bool { return slices.Contains(a.Ask
 func (a *Approval) Validate() error {
 	var v violations
 	v.name("/agent_id", a.Agent)
+	if a.Principal != "" {
+		v.principal("/principal_user_id", a.Principal)
+	}
 	switch a.Kind {
 	case ApprovalSession:
 		v.list("/audience", a.Audience, MaxApplications)
-		if a.Principal != "" {
-			if err := ValidPrincipal(a.Principal); err != nil {
-				v.add("/principal_user_id", "%v", err)
-			}
-		}
 		if a.Parent != "" {
 			v.id("/parent_session_id", PrefixSession, a.Parent)
 		}
@@ -113,6 +112,10 @@ func (a *Approval) Validate() error {
 		v.text("/arguments_hash", a.ArgumentsHash, 64)
 		if a.Parent != "" || a.Seconds != 0 || a.Scopes != "" || len(a.Audience) > 0 {
 			v.add("/kind", "is %s, and there are fields of a session", ApprovalTool)
+		}
+		// Whoever decides would read it, and the call that the yes is for has none to hold it to.
+		if a.Reason != "" {
+			v.add("/trigger_reason", "is of a session, and kind is %s", ApprovalTool)
 		}
 	default:
 		v.add("/kind", "is %.64q; it must be %s or %s", string(a.Kind), ApprovalSession, ApprovalTool)
