@@ -28,6 +28,9 @@ const (
 	MaxApprovals        = 10_000 // that the state keeps, whatever became of them
 	MaxPendingApprovals = 100    // of one agent: who asks more asks nobody who could still read it
 	MaxApprovalAskers   = 8      // callers that wait for the same one
+	// MaxApprovalShare is how many of an agent's pending ones a caller other than the agent itself may have asked for, so
+	// that none of them takes all the room that the agent and the others need.
+	MaxApprovalShare = MaxPendingApprovals / 4
 
 	MinApprovalSeconds     = 60
 	DefaultApprovalSeconds = 3600
