@@ -25,9 +25,9 @@ type payments struct {
 	session            wire.Token
 }
 
-func newPayments(t *testing.T, size int) *payments {
+func newPayments(t *testing.T, size int, options ...func(*Options)) *payments {
 	t.Helper()
-	p := &payments{group: newGroup(t, size)}
+	p := &payments{group: newGroup(t, size, options...)}
 	n := p.nodes[0]
 	p.application = n.applicationWithSecret(`{"name":"payments","audience":"https://payments.example.com","scopes":["payments.send"]}`)
 	p.agent = n.agentWithSecret(`{"profile":{"name":"bookkeeper","agent_type":"autonomous"},"default_scopes":["payments.send"],"max_session_duration_seconds":7200,"applications":["payments"]}`)
@@ -350,72 +350,5 @@ func TestToolApprovalIsBoundToTheCall(t *testing.T) {
 	for _, other := range []string{r("s2", "a", "t", "h"), r("s", "a2", "t", "h"), r("s", "a", "t2", "h"), r("s", "a", "t", "h2"), r("s", "at", "", "h"), r("sa", "", "t", "h"), of("s", "u", "a", "t", "h")} {
 		require.False(t, seen[other])
 		seen[other] = true
-	}
-}
-
-// What is asked from outside shows nothing that the yes is not bound to: a call for somebody else than the session's
-// principal is another one, and a reason a call has none.
-func TestApproverIsShownOnlyWhatTheYesIsFor(t *testing.T) {
-	p := newPayments(t, 1)
-	n, as := p.nodes[0], basic("payments", p.application)
-	ask := func(more string) answer {
-		return n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":"bookkeeper","session_id":%q,"application":"payments","tool":"send","arguments_hash":%q%s}`,
-			p.session.SessionID, argumentsHash("x"), more), as)
-	}
-	ask(`,"trigger_reason":"the CFO wants it"`).refused(identity.CodeValidation)
-	ask(`,"principal_user_id":"a\u202eb"`).refused(identity.CodeValidation)
-	ask(fmt.Sprintf(`,"principal_user_id":%q`, strings.Repeat("x", identity.MaxPrincipalLength+1))).refused(identity.CodeValidation)
-
-	posed := ok[wire.Approval](ask(`,"principal_user_id":"cfo@example.com"`), 201)
-	require.Equal(t, "cfo@example.com", posed.PrincipalUserID)
-	n.approve(posed.ID, "approve")
-	refused := p.evaluates(n, p.call("send", "x", posed.ID), as)
-	require.False(t, refused.Decision)
-	require.Contains(t, refused.Context.ReasonAdmin["403"], "is for another request")
-
-	honest := ok[wire.Approval](ask(""), 201)
-	require.Equal(t, refused.Context.AccessRequest.Task.ID, honest.ID)
-	n.approve(honest.ID, "approve")
-	require.True(t, p.evaluates(n, p.call("send", "x", honest.ID), as).Decision)
-}
-
-// An application asks about the agents that come to it, and does not learn which others there are.
-func TestApplicationAsksAboutAgentsAssignedToItOnly(t *testing.T) {
-	p := newPayments(t, 1)
-	n, as := p.nodes[0], basic("payments", p.application)
-	n.agentWithSecret(`{"profile":{"name":"stranger","agent_type":"autonomous"},"default_scopes":["x.y"],"max_session_duration_seconds":600}`)
-	ask := func(agent string) answer {
-		return n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":%q,"session_id":%q,"application":"payments","tool":"send","arguments_hash":%q}`,
-			agent, p.session.SessionID, argumentsHash("x")), as)
-	}
-	unassigned, unknown := ask("stranger").refused(identity.CodeForbidden), ask("nobody").refused(identity.CodeForbidden)
-	unassigned.Instance, unknown.Instance = "", ""
-	require.Equal(t, unassigned, unknown)
-	ok[wire.Approval](ask("bookkeeper"), 201)
-}
-
-// Who fills its share locks nobody out but itself: neither the agent nor others that ask in its name.
-func TestOneAskerCanNotTakeAllThatMayBePending(t *testing.T) {
-	p := newPayments(t, 2)
-	n, as := p.nodes[1], basic("payments", p.application)
-	p.addToken(t, triageRuntime, identity.APIToken{Name: "runtime", Roles: []identity.Role{identity.RoleRuntime}, Agents: []string{"bookkeeper"}})
-	ask := func(i int, as option) answer {
-		return n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":"bookkeeper","session_id":%q,"application":"payments","tool":"send","arguments_hash":%q}`,
-			p.session.SessionID, argumentsHash(fmt.Sprint(i))), as)
-	}
-	for i := range identity.MaxApprovalShare {
-		ok[wire.Approval](ask(i, as), 201)
-	}
-	require.Contains(t, ask(100, as).refused(identity.CodeLimitReached).Hint, "decided")
-	ok[wire.Approval](ask(0, as), 201) // is asked already
-	ok[wire.Approval](ask(100, token(triageRuntime)), 201)
-	own := ok[wire.Approval](ask(101, basic("bookkeeper", p.agent)), 201)
-	ok[wire.Approval](ask(101, as), 201) // asks along
-	n.approve(own.ID, "deny")
-	n.approve(ok[wire.Approval](ask(0, as), 201).ID, "deny")
-	ok[wire.Approval](ask(102, as), 201)
-	ask(103, as).refused(identity.CodeLimitReached)
-	for i := range identity.MaxApprovalShare + 1 {
-		ok[wire.Approval](ask(200+i, basic("bookkeeper", p.agent)), 201)
 	}
 }
