@@ -54,7 +54,7 @@ func (a *API) evaluate(c *call, e *evaluation) (evaluated, error) {
 		return out, err
 	}
 	out.conclude(c, refusal)
-	return out, a.enrollEvaluation(c, e, &out)
+	return out, c.spent(a.enrollEvaluation(c, e, &out))
 }
 
 // denyUnknown is the answer to a question about what is not known here, or that makes no sense among others that may.
