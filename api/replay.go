@@ -44,6 +44,9 @@ func (a *API) replayTrail(c *call, s *simulation) error {
 	if r.drafted, err = a.drafted(c, s.Policies); err != nil {
 		return err
 	}
+	if err := a.fresh(c); err != nil {
+		return err // what it compares with are the policies of now
+	}
 	r.tally.begin(int(s.Replay.Examples))
 	began := c.now
 	answer := wire.Replay{From: q.From, To: q.To}

@@ -255,3 +255,13 @@ func TestReplayAgreesWithEnforcement(t *testing.T) {
 		l.g.setUp(t, fsm.DeletePolicy{ID: d.ID})
 	}
 }
+
+// A node that can't vouch for its state does not tell what policies of now would make of anything.
+func TestReplayHoldsToFreshness(t *testing.T) {
+	g, _, _ := newDocuments(t)
+	n := g.nodes[0]
+	body := wire.SimulateRequest{Policies: []wire.PolicyRequest{draft("nothing", `when { context.chain_depth > 7 }`)}, Replay: &wire.ReplayRequest{SinceSeconds: 3600}}
+	ok[wire.Replay](n.send("POST", "/api/v1/policies/simulate", body), 200)
+	n.stale = true
+	n.send("POST", "/api/v1/policies/simulate", body).refused(identity.CodeNotFresh)
+}
