@@ -142,3 +142,24 @@ func TestMalformedQuestionIsNotRecordedUnderTheOneBefore(t *testing.T) {
 	require.Empty(t, malformed.Session)
 	require.Empty(t, malformed.Agent)
 }
+
+// An approval that no call could ever match is refused where it is asked for, and an application may be named either way.
+func TestToolApprovalIsOfAKnownApplicationAndOfArguments(t *testing.T) {
+	p := newPayments(t, 1)
+	n := p.nodes[0]
+	ask := func(application, hash string) answer {
+		return n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":"bookkeeper","session_id":%q,"application":%q,"tool":"send","arguments_hash":%q}`,
+			p.session.SessionID, application, hash))
+	}
+	for _, hash := range []string{"", "abc", strings.Repeat("x", 64), argumentsHash("x") + "00"} {
+		ask("payments", hash).refused(identity.CodeValidation)
+	}
+	for _, application := range []string{"", "nowhere"} {
+		require.Equal(t, 400, ask(application, argumentsHash("x")).Status, application)
+	}
+	named := ok[wire.Approval](ask("payments", argumentsHash("x")), 201)
+	byAudience := ok[wire.Approval](ask("https://payments.example.com", argumentsHash("x")), 201)
+	require.Equal(t, "payments", byAudience.Application)
+	require.Equal(t, named.ID, byAudience.ID)
+	require.Equal(t, named.ID, p.denied(n, p.call("send", "x", ""), basic("payments", p.application)).Task.ID)
+}

@@ -107,6 +107,9 @@ func (a *API) createApproval(c *call) error {
 	if err := c.mayAsk(wanted.Agent, wanted.Kind, wanted.Application); err != nil {
 		return err
 	}
+	if err := c.bind(wanted); err != nil {
+		return err
+	}
 	if err := c.hasShare(wanted); err != nil {
 		return err
 	}
@@ -160,8 +163,24 @@ func (c *call) approvalOf(r *wire.ApprovalRequest) (*identity.Approval, error) {
 	if _, ok := c.view.Policy(wanted.Policy); wanted.Policy != "" && !ok {
 		return nil, invalidField("/policy_id", "is %.64q, and there is no such policy", wanted.Policy)
 	}
-	wanted.Binding = bindingOf(wanted)
 	return wanted, nil
+}
+
+// bind says what the approval is good for. An application is known by its name from here on, as it is where a call is
+// decided.
+func (c *call) bind(wanted *identity.Approval) error {
+	if wanted.Kind == identity.ApprovalTool {
+		application, ok := c.view.Application(wanted.Application)
+		if !ok {
+			application, ok = c.view.ApplicationByAudience(wanted.Application)
+		}
+		if !ok {
+			return invalidField("/application", "is %.128q, which is neither the name nor the audience of an application", wanted.Application)
+		}
+		wanted.Application = application.Name
+	}
+	wanted.Binding = bindingOf(wanted)
+	return nil
 }
 
 // bindingOf is the binding of what an approval shows.

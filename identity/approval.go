@@ -1,6 +1,10 @@
 package identity
 
-import "slices"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+)
 
 // ApprovalStatus is what became of an approval. That it has expired is not a status: it is seen by comparing Expires
 // with the time of asking.
@@ -112,7 +116,9 @@ func (a *Approval) Validate() error {
 		v.id("/session_id", PrefixSession, a.Session)
 		v.required("/tool", a.Tool)
 		v.text("/application", a.Application, MaxAudienceLength)
-		v.text("/arguments_hash", a.ArgumentsHash, 64)
+		if sum, err := hex.DecodeString(a.ArgumentsHash); err != nil || len(sum) != sha256.Size {
+			v.add("/arguments_hash", "is %.80q; it must be the SHA-256 of the call's arguments in hexadecimal", a.ArgumentsHash)
+		}
 		if a.Parent != "" || a.Seconds != 0 || a.Scopes != "" || len(a.Audience) > 0 {
 			v.add("/kind", "is %s, and there are fields of a session", ApprovalTool)
 		}

@@ -21,9 +21,9 @@ type ApprovalRequest struct {
 	MaxDuration     int64           `json:"max_duration_seconds,omitempty" doc:"as the session will ask for it"`
 
 	SessionID     string `json:"session_id,omitempty" doc:"of a tool call: the session that makes it"`
-	Application   string `json:"application,omitempty"`
+	Application   string `json:"application,omitempty" doc:"of a tool call: name or audience of the application that is called"`
 	Tool          string `json:"tool,omitempty"`
-	ArgumentsHash string `json:"arguments_hash,omitempty" doc:"SHA-256 of the call's arguments in hexadecimal"`
+	ArgumentsHash string `json:"arguments_hash,omitempty" doc:"of a tool call: SHA-256 of its arguments in hexadecimal"`
 
 	PolicyID         string `json:"policy_id,omitempty" doc:"the policy that asks for it"`
 	ExpiresInSeconds int64  `json:"expires_in_seconds,omitempty" doc:"60 to 86400, 3600 where absent: until when it may be decided, and used"`
