@@ -163,3 +163,20 @@ func TestToolApprovalIsOfAKnownApplicationAndOfArguments(t *testing.T) {
 	require.Equal(t, named.ID, byAudience.ID)
 	require.Equal(t, named.ID, p.denied(n, p.call("send", "x", ""), basic("payments", p.application)).Task.ID)
 }
+
+// An agent and an application may have the same name; what the one asks for is none of the other's business.
+func TestApplicationSeesToolApprovalsOfItsOwnOnly(t *testing.T) {
+	p := newPayments(t, 1)
+	n := p.nodes[0]
+	namesake := basic("bookkeeper", n.applicationWithSecret(`{"name":"bookkeeper","audience":"https://bookkeeper.example.com"}`))
+	agent, payments := basic("bookkeeper", p.agent), basic("payments", p.application)
+	session := ok[wire.Approval](n.send("POST", approvalsPath, `{"agent_id":"bookkeeper","trigger_reason":"month's end"}`, agent), 201).ID
+	tool := ok[wire.Approval](n.send("POST", approvalsPath, fmt.Sprintf(`{"kind":"tool","agent_id":"bookkeeper","session_id":%q,"application":"payments","tool":"send","arguments_hash":%q}`,
+		p.session.SessionID, argumentsHash("x")), agent), 201).ID
+	for _, id := range []string{session, tool} {
+		ok[wire.Approval](n.send("GET", approvalsPath+"/"+id, nil, agent), 200)
+		n.send("GET", approvalsPath+"/"+id, nil, namesake).refused(identity.CodeNotFound)
+	}
+	n.send("GET", approvalsPath+"/"+session, nil, payments).refused(identity.CodeNotFound)
+	ok[wire.Approval](n.send("GET", approvalsPath+"/"+tool, nil, payments), 200)
+}

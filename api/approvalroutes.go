@@ -226,7 +226,9 @@ func (c *call) seesApproval(x *identity.Approval) bool {
 	case c.caller.agent != nil:
 		return c.caller.agent.Name == x.Agent
 	case c.caller.application != nil:
-		return x.WasAskedBy(c.caller.id())
+		// Agents and applications may share a name, so that who asked does not tell.
+		own := c.caller.application
+		return x.Kind == identity.ApprovalTool && (x.Application == own.Name || x.Application == own.Audience)
 	}
 	return requireRole(c.caller.token, approvalLists) == nil || c.caller.token.MayRun(x.Agent)
 }
