@@ -77,15 +77,18 @@ func (c *call) identifyAsker() error {
 }
 
 // mayAsk wants that the caller may ask in the agent's name: the agent itself, whoever may run it, or, of a tool call, the
-// application that is called.
+// application that is called, about agents that are assigned to it. Whether another agent is there it does not tell.
 func (c *call) mayAsk(agent string, kind identity.ApprovalKind, application string) error {
 	switch {
 	case c.caller.application != nil:
 		own := c.caller.application
-		if kind == identity.ApprovalTool && (application == own.Name || application == own.Audience) {
-			return nil
+		if kind != identity.ApprovalTool || application != own.Name && application != own.Audience {
+			return identity.Errorf(identity.CodeForbidden, "application %q may ask about calls of its own tools only", own.Name)
 		}
-		return identity.Errorf(identity.CodeForbidden, "application %q may ask about calls of its own tools only", own.Name)
+		if found, ok := c.view.Agent(agent); !ok || !found.AssignedTo(own.Name) {
+			return identity.Errorf(identity.CodeForbidden, "application %q may ask about agents that are assigned to it only", own.Name)
+		}
+		return nil
 	case c.caller.agent != nil && c.caller.agent.Name != agent:
 		return identity.Errorf(identity.CodeForbidden, "agent %q can't ask for approvals of agent %q", c.caller.agent.Name, agent)
 	}
@@ -104,11 +107,35 @@ func (a *API) createApproval(c *call) error {
 	if err := c.mayAsk(wanted.Agent, wanted.Kind, wanted.Application); err != nil {
 		return err
 	}
+	if err := c.bind(wanted); err != nil {
+		return err
+	}
+	if err := c.hasShare(wanted); err != nil {
+		return err
+	}
 	asked, _, err := proposed[*identity.Approval](a, c, fsm.RequestApproval{Approval: *wanted})
 	if err != nil {
 		return err
 	}
 	return c.created(approvalsPath, asked.ID, wire.ShowApproval(asked, c.now))
+}
+
+// hasShare holds a caller that asks in an agent's name to its share of what may be pending of the agent. The leader looks
+// before it proposes, and not the log, where commands of old must come to what they came to: of those that come in the same
+// moment a few more may get in, up to the agent's own bound, which the log keeps.
+func (c *call) hasShare(wanted *identity.Approval) error {
+	if c.caller.agent != nil {
+		return nil
+	}
+	if _, there := c.view.ApprovalFor(wanted.Agent, wanted.Binding, c.now); there {
+		return nil // it adds none
+	}
+	if c.view.PendingApprovals(wanted.Agent, c.caller.id(), c.now) < identity.MaxApprovalShare {
+		return nil
+	}
+	return identity.Errorf(identity.CodeLimitReached, "%s has asked for %d approvals of agent %q that nobody has decided yet; more are not allowed",
+		c.caller.id(), identity.MaxApprovalShare, wanted.Agent).
+		WithHint("have them decided, or wait until they expire")
 }
 
 // approvalOf makes the domain's approval of a request. What it is good for follows from what is shown to whoever decides,
@@ -136,8 +163,24 @@ func (c *call) approvalOf(r *wire.ApprovalRequest) (*identity.Approval, error) {
 	if _, ok := c.view.Policy(wanted.Policy); wanted.Policy != "" && !ok {
 		return nil, invalidField("/policy_id", "is %.64q, and there is no such policy", wanted.Policy)
 	}
-	wanted.Binding = bindingOf(wanted)
 	return wanted, nil
+}
+
+// bind says what the approval is good for. An application is known by its name from here on, as it is where a call is
+// decided.
+func (c *call) bind(wanted *identity.Approval) error {
+	if wanted.Kind == identity.ApprovalTool {
+		application, ok := c.view.Application(wanted.Application)
+		if !ok {
+			application, ok = c.view.ApplicationByAudience(wanted.Application)
+		}
+		if !ok {
+			return invalidField("/application", "is %.128q, which is neither the name nor the audience of an application", wanted.Application)
+		}
+		wanted.Application = application.Name
+	}
+	wanted.Binding = bindingOf(wanted)
+	return nil
 }
 
 // bindingOf is the binding of what an approval shows.
@@ -145,7 +188,7 @@ func bindingOf(a *identity.Approval) string {
 	agent := &identity.Agent{Name: a.Agent}
 	if a.Kind == identity.ApprovalTool {
 		return policy.ToolBinding(&policy.ToolRequest{
-			Session: &identity.Session{ID: a.Session}, Agent: agent, ArgumentsHash: a.ArgumentsHash,
+			Session: &identity.Session{ID: a.Session, Principal: a.Principal}, Agent: agent, ArgumentsHash: a.ArgumentsHash,
 			Tool: policy.Tool{Name: a.Tool, Application: a.Application},
 		})
 	}
@@ -183,7 +226,9 @@ func (c *call) seesApproval(x *identity.Approval) bool {
 	case c.caller.agent != nil:
 		return c.caller.agent.Name == x.Agent
 	case c.caller.application != nil:
-		return x.WasAskedBy(c.caller.id())
+		// Agents and applications may share a name, so that who asked does not tell.
+		own := c.caller.application
+		return x.Kind == identity.ApprovalTool && (x.Application == own.Name || x.Application == own.Audience)
 	}
 	return requireRole(c.caller.token, approvalLists) == nil || c.caller.token.MayRun(x.Agent)
 }

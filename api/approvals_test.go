@@ -343,8 +343,8 @@ func TestApprovalAskedForAhead(t *testing.T) {
 	}
 	session := identity.NewID(identity.PrefixSession, 1, [10]byte{})
 	tool := ok[wire.Approval](n.send("POST", "/api/v1/approvals",
-		`{"kind":"tool","agent_id":"support-triage-agent","session_id":"`+session+`","application":"zendesk","tool":"delete","arguments_hash":"abc"}`, token(triageRuntime)), 201)
+		`{"kind":"tool","agent_id":"support-triage-agent","session_id":"`+session+`","application":"zendesk","tool":"delete","arguments_hash":"`+argumentsHash("x")+`"}`, token(triageRuntime)), 201)
 	require.Equal(t, policy.ToolBinding(&policy.ToolRequest{
-		Session: &identity.Session{ID: session}, Tool: policy.Tool{Name: "delete", Application: "zendesk"}, ArgumentsHash: "abc",
+		Session: &identity.Session{ID: session}, Tool: policy.Tool{Name: "delete", Application: "zendesk"}, ArgumentsHash: argumentsHash("x"),
 	}), tool.Binding)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +220,33 @@ type failingAudit struct{ Auditor }
 func (failingAudit) Failing() error { return audit.ErrWrite }
 func (failingAudit) Queue(context.Context, *audit.Record) (audit.Ticket, error) {
 	return audit.Ticket{}, audit.ErrWrite
+}
+
+// breakingAudit is a log that works until it is told not to.
+type breakingAudit struct {
+	Auditor
+	failing  *atomic.Bool                // known to have failed
+	unwanted *atomic.Pointer[audit.Kind] // records of this kind can't be written
+}
+
+func (b breakingAudit) Failing() error {
+	if b.failing.Load() {
+		return audit.ErrWrite
+	}
+	return b.Auditor.Failing()
+}
+
+func (b breakingAudit) Queue(ctx context.Context, r *audit.Record) (audit.Ticket, error) {
+	if kind := b.unwanted.Load(); b.failing.Load() || kind != nil && *kind == r.Kind {
+		return audit.Ticket{}, audit.ErrWrite
+	}
+	return b.Auditor.Queue(ctx, r)
+}
+
+// newBreakingAudit makes the option that puts one under every node of a group.
+func newBreakingAudit() (b breakingAudit, option func(*Options)) {
+	b = breakingAudit{failing: new(atomic.Bool), unwanted: new(atomic.Pointer[audit.Kind])}
+	return b, func(o *Options) { o.Audit = breakingAudit{o.Audit, b.failing, b.unwanted} }
 }
 
 func TestNothingIsChangedThatCanNotBeRecorded(t *testing.T) {

@@ -113,6 +113,7 @@ func (a *API) answerAccess(c *call, done []evaluated, answer any) error {
 // evaluateOneOfMany answers one of several questions: one that makes no sense is denied, and the others are answered
 // (AuthZEN 1.0, Access Evaluations API, Errors). What is wrong with this node fails all.
 func (a *API) evaluateOneOfMany(c *call, r *wire.AccessEvaluation, pointer string) (evaluated, error) {
+	c.account.reason, c.account.claims = "", nil // of the question before
 	e, err := c.readEvaluation(r, pointer)
 	if err != nil {
 		return a.denyUnknown(c, &evaluation{subject: r.Subject, action: r.Action.Name}, asError(err))

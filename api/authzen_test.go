@@ -198,7 +198,7 @@ func TestDecisionsOnSessionsAndTools(t *testing.T) {
 	require.True(t, n.decides(agent, "session", `"resource":{"type":"application","id":"records"}`, as).Decision)
 	require.True(t, n.decides(agent, "CallTool", tool("list", ""), as).Decision)
 	require.Equal(t, "sealed", n.decides(agent, "CallTool", tool("document/2", ""), as).Context.PolicyID)
-	require.Equal(t, identity.CodeNotFound, n.decides(`{"type":"agent","id":"nobody"}`, "session", `"resource":{"type":"application","id":"records"}`, as).Context.Code)
+	require.Equal(t, identity.CodeApplicationNotAssigned, n.decides(`{"type":"agent","id":"nobody"}`, "session", `"resource":{"type":"application","id":"records"}`, as).Context.Code)
 	require.Equal(t, identity.CodeDelegationMissing, n.decides(`{"type":"agent","id":"alice","properties":{"principal":"u@x.com"}}`, "session", `"resource":{"type":"application","id":"records"}`, as).Context.Code)
 
 	g.setUp(t, fsm.SetPolicyMode{ID: "sealed", Mode: identity.PolicyMonitor})
@@ -283,4 +283,44 @@ func TestExplainTellsOfPolicies(t *testing.T) {
 	require.Len(t, access.Policies, 5)
 	require.Equal(t, "asked", access.Policies[0].PolicyID)
 	require.Equal(t, []string{"CallTool"}, access.Policies[0].Actions)
+}
+
+// An application can't find out, by asking, which sessions and agents of others there are, nor which policies are about them.
+func TestApplicationHearsNothingOfWhatIsNotMeantForIt(t *testing.T) {
+	g, secret, session := newDocuments(t)
+	n := g.nodes[0]
+	stranger := basic("elsewhere", n.applicationWithSecret(`{"name":"elsewhere","audience":"https://elsewhere.example.com"}`))
+	hears := func(subject, action, resource string) wire.AccessDecision {
+		d := n.decides(subject, action, `"resource":`+resource, stranger)
+		require.False(t, d.Decision)
+		return d
+	}
+	token := fmt.Sprintf(`{"type":"session","id":%q}`, session)
+	sealed := `{"type":"tool","id":"document/2"}`
+	live := hears(token, "CallTool", sealed)
+	require.Empty(t, live.Context.PolicyID)
+	require.Equal(t, live, hears(`{"type":"session","id":"no token at all"}`, "CallTool", sealed))
+	require.Equal(t, "alice audience", func() string {
+		for _, r := range n.records(audit.Query{Kinds: []audit.Kind{audit.KindEvaluate}}) {
+			if r.Agent != "" {
+				return r.Agent + " " + r.Reason
+			}
+		}
+		return ""
+	}(), "the record knows")
+	require.Equal(t, "sealed", n.decides(token, "CallTool", `"resource":`+sealed, basic("records", secret)).Context.PolicyID)
+	ok[wire.Kill](n.send("POST", "/api/v1/agents/alice/revoke", `{"keep_active":true}`), 200)
+	require.Equal(t, live, hears(token, "CallTool", sealed))
+
+	for _, properties := range []string{"", `,"properties":{"principal":"u@x.com"}`} {
+		for action, resource := range map[string]string{"session": `{"type":"application","id":"elsewhere"}`, "CallTool": sealed} {
+			told := func(agent string) string {
+				d := hears(fmt.Sprintf(`{"type":"agent","id":%q%s}`, agent, properties), action, resource)
+				require.Equal(t, identity.CodeApplicationNotAssigned, d.Context.Code)
+				require.Empty(t, d.Context.PolicyID)
+				return strings.ReplaceAll(fmt.Sprint(d.Context.ReasonAdmin), agent, "")
+			}
+			require.Equal(t, told("nobody"), told("alice"))
+		}
+	}
 }

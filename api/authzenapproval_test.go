@@ -25,9 +25,9 @@ type payments struct {
 	session            wire.Token
 }
 
-func newPayments(t *testing.T, size int) *payments {
+func newPayments(t *testing.T, size int, options ...func(*Options)) *payments {
 	t.Helper()
-	p := &payments{group: newGroup(t, size)}
+	p := &payments{group: newGroup(t, size, options...)}
 	n := p.nodes[0]
 	p.application = n.applicationWithSecret(`{"name":"payments","audience":"https://payments.example.com","scopes":["payments.send"]}`)
 	p.agent = n.agentWithSecret(`{"profile":{"name":"bookkeeper","agent_type":"autonomous"},"default_scopes":["payments.send"],"max_session_duration_seconds":7200,"applications":["payments"]}`)
@@ -342,11 +342,12 @@ func TestNoRecordNoDecision(t *testing.T) {
 
 // The binding is over the tool, its application, the arguments and the session, and nothing of it can be swapped.
 func TestToolApprovalIsBoundToTheCall(t *testing.T) {
-	r := func(session, application, tool, hash string) string {
-		return policy.ToolBinding(&policy.ToolRequest{Session: &identity.Session{ID: session}, Tool: policy.Tool{Name: tool, Application: application}, ArgumentsHash: hash})
+	of := func(session, principal, application, tool, hash string) string {
+		return policy.ToolBinding(&policy.ToolRequest{Session: &identity.Session{ID: session, Principal: principal}, Tool: policy.Tool{Name: tool, Application: application}, ArgumentsHash: hash})
 	}
+	r := func(session, application, tool, hash string) string { return of(session, "", application, tool, hash) }
 	seen := map[string]bool{r("s", "a", "t", "h"): true}
-	for _, other := range []string{r("s2", "a", "t", "h"), r("s", "a2", "t", "h"), r("s", "a", "t2", "h"), r("s", "a", "t", "h2"), r("s", "at", "", "h"), r("sa", "", "t", "h")} {
+	for _, other := range []string{r("s2", "a", "t", "h"), r("s", "a2", "t", "h"), r("s", "a", "t2", "h"), r("s", "a", "t", "h2"), r("s", "at", "", "h"), r("sa", "", "t", "h"), of("s", "u", "a", "t", "h")} {
 		require.False(t, seen[other])
 		seen[other] = true
 	}

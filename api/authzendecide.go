@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/deputy-id/deputy/api/wire"
@@ -54,7 +55,7 @@ func (a *API) evaluate(c *call, e *evaluation) (evaluated, error) {
 		return out, err
 	}
 	out.conclude(c, refusal)
-	return out, a.enrollEvaluation(c, e, &out)
+	return out, c.spent(a.enrollEvaluation(c, e, &out))
 }
 
 // denyUnknown is the answer to a question about what is not known here, or that makes no sense among others that may.
@@ -90,12 +91,16 @@ func (e *evaluated) conclude(c *call, refusal *identity.Error) {
 	}
 }
 
-// decideAccess finds out whose session it is about, and decides.
+// decideAccess finds out whose session it is about, and decides. An application hears of sessions that are meant for it, and
+// of agents that are assigned to it: of others it does not learn whether they are there, nor what policies make of them.
 func (a *API) decideAccess(c *call, e *evaluation, application *identity.Application, out *evaluated) (*identity.Error, error) {
 	if e.subject.Type != subjectAgent {
 		claims, err := a.judged(c, []byte(e.subject.ID))
 		if err != nil {
 			return nil, err
+		}
+		if claims != nil && c.caller.application != nil && !slices.Contains(claims.Audience, application.Audience) {
+			c.account.reason, c.account.claims, claims = "audience", claims, nil // for the record
 		}
 		if claims == nil {
 			return unacceptable("session token", "it is no token of this server, has ended or was revoked"), nil
@@ -111,6 +116,9 @@ func (a *API) decideAccess(c *call, e *evaluation, application *identity.Applica
 		return nil, err
 	}
 	agent, ok := c.view.Agent(e.subject.ID)
+	if c.caller.application != nil && (!ok || !agent.AssignedTo(application.Name)) {
+		return identity.Errorf(identity.CodeApplicationNotAssigned, "no agent %.64q is assigned to application %q", e.subject.ID, application.Name), nil
+	}
 	if !ok {
 		return notFound("agent", e.subject.ID), nil
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -44,8 +45,11 @@ func (a *API) replayTrail(c *call, s *simulation) error {
 	if r.drafted, err = a.drafted(c, s.Policies); err != nil {
 		return err
 	}
+	if err := a.fresh(c); err != nil {
+		return err // what it compares with are the policies of now
+	}
 	r.tally.begin(int(s.Replay.Examples))
-	began := c.now
+	defer func(now identity.Instant, source netip.Addr) { c.now, c.source = now, source }(c.now, c.source)
 	answer := wire.Replay{From: q.From, To: q.To}
 	limit, deadline := s.Replay.Records, time.Now().Add(replayTime)
 	more := true
@@ -63,7 +67,6 @@ func (a *API) replayTrail(c *call, s *simulation) error {
 			}
 		}
 	}
-	c.now = began
 	answer.Complete = true
 	for i := range pages {
 		answer.Nodes = append(answer.Nodes, trailNode(pages[i].Node, pages[i].Error, &answer.Complete))
@@ -135,7 +138,7 @@ func (s *simulation) alone() string {
 	return ""
 }
 
-// one goes through one record.
+// one goes through one record. The call is of the record's time and place from here on.
 func (r *replay) one(e *audit.Entry) error {
 	decide, skip := r.again(e)
 	if skip == irrelevant {

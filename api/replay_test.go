@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/audit"
@@ -254,4 +257,37 @@ func TestReplayAgreesWithEnforcement(t *testing.T) {
 		require.Equal(t, denied, n.replays(wire.ReplayRequest{From: identity.InstantOf(l.g.time())}, off).Frees, condition)
 		l.g.setUp(t, fsm.DeletePolicy{ID: d.ID})
 	}
+}
+
+// A node that can't vouch for its state does not tell what policies of now would make of anything.
+func TestReplayHoldsToFreshness(t *testing.T) {
+	g, _, _ := newDocuments(t)
+	n := g.nodes[0]
+	body := wire.SimulateRequest{Policies: []wire.PolicyRequest{draft("nothing", `when { context.chain_depth > 7 }`)}, Replay: &wire.ReplayRequest{SinceSeconds: 3600}}
+	ok[wire.Replay](n.send("POST", "/api/v1/policies/simulate", body), 200)
+	n.stale = true
+	n.send("POST", "/api/v1/policies/simulate", body).refused(identity.CodeNotFresh)
+}
+
+// While records are decided again the call is of their time and place; afterwards it is of its own, for whatever is still
+// to be said of it.
+func TestCallIsItsOwnAgainAfterAReplay(t *testing.T) {
+	g, secret, session := newDocuments(t)
+	n := g.nodes[0]
+	require.True(t, n.decides(fmt.Sprintf(`{"type":"session","id":%q}`, session), "CallTool", `"resource":{"type":"tool","id":"list"},"context":{"source_ip":"203.0.113.7"}`, basic("records", secret)).Decision)
+	g.advance(time.Minute)
+	c := n.api.calls.get()
+	defer n.api.calls.put(c)
+	c.api, c.ctx, c.route, c.caller = n.api, new(fasthttp.RequestCtx), &Route{Kind: KindRead}, caller{token: &identity.APIToken{Roles: []identity.Role{identity.RoleAuditor}}}
+	n.api.look(c)
+	now := c.now
+	c.source = netip.MustParseAddr("192.0.2.1")
+	var s simulation
+	s.Policies, s.Replay = []wire.PolicyRequest{draft("nothing", `when { context.chain_depth > 7 }`)}, &wire.ReplayRequest{SinceSeconds: 3600}
+	require.NoError(t, n.api.replayTrail(c, &s))
+	var answer wire.Replay
+	require.NoError(t, json.Unmarshal(c.ctx.Response.Body(), &answer))
+	require.EqualValues(t, 2, answer.Allowed)
+	require.Equal(t, now, c.now)
+	require.Equal(t, "192.0.2.1", c.source.String())
 }

@@ -33,7 +33,7 @@ func handlerOf(r *Route) func(*API, *call) error {
 }
 
 // within has a write made in the course of another request, the way its client would make it, with the client's own
-// credential: here, or at the leader. It leaves a record of its own. The refusal of either is the error. When it returns,
+// credential: here, or at the leader. It leaves a record of its own, and is not made where that could not be written. The refusal of either is the error. When it returns,
 // this node has applied the write, unless it is slow: then the index of the answer is beyond its view.
 func (a *API) within(c *call, route *Route, uri string, body, into any) error {
 	var inner fasthttp.RequestCtx
@@ -53,6 +53,9 @@ func (a *API) within(c *call, route *Route, uri string, body, into any) error {
 	sub.api, sub.ctx, sub.route, sub.id = a, &inner, route, c.id
 	sub.lease, sub.now, sub.view = c.lease, c.now, c.view
 	sub.caller, sub.identify, sub.source = c.caller, (*call).identifyAsker, c.source
+	if err := a.mayChange(sub); err != nil {
+		return err // before it costs somebody's yes
+	}
 	err := a.write(sub, handlerOf(route))
 	c.settled = c.settled || sub.settled || err == nil // by the log, or the leader
 	answer := &inner.Response

@@ -17,7 +17,8 @@ var (
 	// ErrWrite: the record couldn't be written. What it speaks of must not be answered as done. Every append fails in
 	// this way until writing works again.
 	ErrWrite = errors.New("the audit log can't be written")
-	// ErrUnknown: the context ended before the record was known to be written. It may or may not be there.
+	// ErrUnknown: the context ended before the record was known to be written, or it was written and could not be
+	// synced. It may or may not be there, and what it speaks of must not be answered as done.
 	ErrUnknown = errors.New("whether the audit record was written is unknown")
 	// ErrClosed: the log is closed.
 	ErrClosed = errors.New("the audit log is closed")

@@ -205,11 +205,16 @@ func TestSyncAlwaysSyncsBeforeItAcknowledges(t *testing.T) {
 		require.Greater(t, d.syncs.Load(), before)
 	}
 	d.set(func(d *disk) { d.syncErr = syscall.EIO })
-	require.ErrorIs(t, l.Append(t.Context(), numbered(5)), ErrWrite)
+	err := l.Append(t.Context(), numbered(5))
+	require.ErrorIs(t, err, ErrUnknown, "the record is there, and nobody knows whether it stays")
+	require.NotErrorIs(t, err, ErrWrite)
+	err = l.Append(t.Context(), numbered(6))
+	require.ErrorIs(t, err, ErrWrite, "nothing is written behind it")
 	d.set(func(d *disk) { d.syncErr = nil })
-	require.NoError(t, l.Append(t.Context(), numbered(6)))
+	require.NoError(t, l.Append(t.Context(), numbered(7)))
 	closeLog(t, l)
 	requireWhole(t, o.Dir)
+	require.Equal(t, 5+1+1, countKind(t, o.Dir, KindTool), "the one that is unknown stayed, and the one that was refused is not there")
 }
 
 func TestRecordsAreSyncedInTime(t *testing.T) {

@@ -237,8 +237,8 @@ type Ticket struct {
 const yields = 3
 
 // Wait returns once the record is written, with its sequence number, or 0 where it was dropped and counted. An error
-// is ErrWrite: it isn't in the log; or, once ctx has ended, ErrUnknown. A context without a deadline ends after
-// Options.Patience.
+// is ErrWrite: it isn't in the log; or ErrUnknown, once ctx has ended or where the record was written and a sync that
+// it waits for has failed. A context without a deadline ends after Options.Patience.
 func (t Ticket) Wait(ctx context.Context) (sequence uint64, err error) {
 	if t.w == nil {
 		return 0, nil

@@ -127,7 +127,7 @@ func (w *writer) tidy(rotate bool) error {
 }
 
 // commit writes all records of an arena and answers those who wait. What can't be written is answered as such: it
-// is in the log in no part.
+// is in the log in no part. What was written and could not be synced stays, and is answered as unknown.
 func (w *writer) commit(a *arena) {
 	answered, err := 0, w.prepare()
 	for i := 0; err == nil && i < a.len(); i++ {
@@ -163,7 +163,13 @@ func (w *writer) commit(a *arena) {
 	w.log.metrics.committed(a, answered)
 	if err != nil {
 		w.fail(err, a.len()-answered)
-		a.answer(answered, a.len(), fmt.Errorf("%w: %w", ErrWrite, err))
+		// Behind a failed sync the records are in the log, and may be on the disk yet.
+		written := answered
+		for written < len(a.sequences) && a.sequences[written] <= w.written.sequence {
+			written++
+		}
+		a.answer(answered, written, fmt.Errorf("%w: %w", ErrUnknown, err))
+		a.answer(written, a.len(), fmt.Errorf("%w: %w", ErrWrite, err))
 	}
 }
 

@@ -43,6 +43,18 @@ func (v *View) ApprovalFor(agent, binding string, now identity.Instant) (*identi
 	return approvalFor(v.approvalsByBinding, agent, binding, row.Generation, now)
 }
 
+// PendingApprovals counts the agent's approvals that were asked for by the caller first, and that nobody has decided yet
+// at now.
+func (v *View) PendingApprovals(agent, by string, now identity.Instant) (n int) {
+	ascendApprovals(v.approvalsByBinding, agent+"\x00", func(a *identity.Approval) bool {
+		if a.Status == identity.ApprovalPending && now < a.Expires && len(a.AskedBy) > 0 && a.AskedBy[0] == by {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
 // Approvals lists those that are wanted by id, and so by age, strictly after the one given.
 func (v *View) Approvals(after string, limit int, wanted func(*identity.Approval) bool) []*identity.Approval {
 	var out []*identity.Approval

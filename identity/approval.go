@@ -1,6 +1,10 @@
 package identity
 
-import "slices"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+)
 
 // ApprovalStatus is what became of an approval. That it has expired is not a status: it is seen by comparing Expires
 // with the time of asking.
@@ -28,6 +32,9 @@ const (
 	MaxApprovals        = 10_000 // that the state keeps, whatever became of them
 	MaxPendingApprovals = 100    // of one agent: who asks more asks nobody who could still read it
 	MaxApprovalAskers   = 8      // callers that wait for the same one
+	// MaxApprovalShare is how many of an agent's pending ones a caller other than the agent itself may have asked for, so
+	// that none of them takes all the room that the agent and the others need.
+	MaxApprovalShare = MaxPendingApprovals / 4
 
 	MinApprovalSeconds     = 60
 	DefaultApprovalSeconds = 3600
@@ -44,13 +51,14 @@ type Approval struct {
 	Status  ApprovalStatus `codec:"st"`
 	Expires Instant        `codec:"et"`
 
+	Principal string `codec:"p,omitempty"` // on whose behalf the session is; "": an autonomous run
+
 	// Of a session, as it was asked for.
-	Principal string   `codec:"p,omitempty"` // "": an autonomous run
-	Parent    string   `codec:"pa,omitempty"`
-	Scopes    Scopes   `codec:"s,omitempty"`
-	Audience  []string `codec:"au,omitempty"`
-	Reason    string   `codec:"re,omitempty"` // what set the agent off
-	Seconds   int64    `codec:"sc,omitempty"`
+	Parent   string   `codec:"pa,omitempty"`
+	Scopes   Scopes   `codec:"s,omitempty"`
+	Audience []string `codec:"au,omitempty"`
+	Reason   string   `codec:"re,omitempty"` // what set the agent off
+	Seconds  int64    `codec:"sc,omitempty"`
 
 	// Of a tool call.
 	Session       string `codec:"se,omitempty"`
@@ -89,14 +97,12 @@ func (a *Approval) WasAskedBy(caller string) bool { return slices.Contains(a.Ask
 func (a *Approval) Validate() error {
 	var v violations
 	v.name("/agent_id", a.Agent)
+	if a.Principal != "" {
+		v.principal("/principal_user_id", a.Principal)
+	}
 	switch a.Kind {
 	case ApprovalSession:
 		v.list("/audience", a.Audience, MaxApplications)
-		if a.Principal != "" {
-			if err := ValidPrincipal(a.Principal); err != nil {
-				v.add("/principal_user_id", "%v", err)
-			}
-		}
 		if a.Parent != "" {
 			v.id("/parent_session_id", PrefixSession, a.Parent)
 		}
@@ -110,9 +116,15 @@ func (a *Approval) Validate() error {
 		v.id("/session_id", PrefixSession, a.Session)
 		v.required("/tool", a.Tool)
 		v.text("/application", a.Application, MaxAudienceLength)
-		v.text("/arguments_hash", a.ArgumentsHash, 64)
+		if sum, err := hex.DecodeString(a.ArgumentsHash); err != nil || len(sum) != sha256.Size {
+			v.add("/arguments_hash", "is %.80q; it must be the SHA-256 of the call's arguments in hexadecimal", a.ArgumentsHash)
+		}
 		if a.Parent != "" || a.Seconds != 0 || a.Scopes != "" || len(a.Audience) > 0 {
 			v.add("/kind", "is %s, and there are fields of a session", ApprovalTool)
+		}
+		// Whoever decides would read it, and the call that the yes is for has none to hold it to.
+		if a.Reason != "" {
+			v.add("/trigger_reason", "is of a session, and kind is %s", ApprovalTool)
 		}
 	default:
 		v.add("/kind", "is %.64q; it must be %s or %s", string(a.Kind), ApprovalSession, ApprovalTool)

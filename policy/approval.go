@@ -35,10 +35,12 @@ func SessionBinding(r *Request) string {
 	return b.sum()
 }
 
-// ToolBinding stands for exactly one tool call: the same tool and arguments, under the same session.
+// ToolBinding stands for exactly one tool call: the same tool and arguments, under the same session. The session's
+// principal is a part of it, as whoever decides is shown one: a yes to a call for somebody else is none.
 func ToolBinding(r *ToolRequest) string {
 	b := newBinding("tool")
 	b.add(r.Session.ID)
+	b.add(r.Session.Principal)
 	b.add(r.Tool.Application)
 	b.add(r.Tool.Name)
 	b.add(r.ArgumentsHash)

@@ -13,17 +13,17 @@ type ApprovalRequest struct {
 	Kind    identity.ApprovalKind `json:"kind,omitempty" doc:"session where absent"`
 	AgentID string                `json:"agent_id"`
 
-	PrincipalUserID string          `json:"principal_user_id,omitempty" doc:"of a session: on whose behalf; absent: an autonomous run"`
+	PrincipalUserID string          `json:"principal_user_id,omitempty" doc:"on whose behalf the session is; absent: an autonomous run"`
 	ParentSessionID string          `json:"parent_session_id,omitempty" doc:"of a sub-agent's session: the session that it is a hop from"`
 	RequestedScopes identity.Scopes `json:"requested_scopes,omitempty" doc:"as the session will ask for them"`
 	Audience        []string        `json:"audience,omitempty" doc:"as the session will ask for it"`
-	TriggerReason   string          `json:"trigger_reason,omitempty" doc:"as the session will have it"`
+	TriggerReason   string          `json:"trigger_reason,omitempty" doc:"of a session: as it will have it"`
 	MaxDuration     int64           `json:"max_duration_seconds,omitempty" doc:"as the session will ask for it"`
 
 	SessionID     string `json:"session_id,omitempty" doc:"of a tool call: the session that makes it"`
-	Application   string `json:"application,omitempty"`
+	Application   string `json:"application,omitempty" doc:"of a tool call: name or audience of the application that is called"`
 	Tool          string `json:"tool,omitempty"`
-	ArgumentsHash string `json:"arguments_hash,omitempty" doc:"SHA-256 of the call's arguments in hexadecimal"`
+	ArgumentsHash string `json:"arguments_hash,omitempty" doc:"of a tool call: SHA-256 of its arguments in hexadecimal"`
 
 	PolicyID         string `json:"policy_id,omitempty" doc:"the policy that asks for it"`
 	ExpiresInSeconds int64  `json:"expires_in_seconds,omitempty" doc:"60 to 86400, 3600 where absent: until when it may be decided, and used"`

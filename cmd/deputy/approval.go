@@ -158,17 +158,17 @@ func (a *app) showApproval(x *wire.Approval) error {
 		s.field("Approval", x.ID)
 		s.field("Status", string(x.Status))
 		s.field("Agent", x.AgentID)
+		principal := x.PrincipalUserID
+		if principal == "" {
+			principal = "nobody (autonomous)"
+		}
+		s.field("On behalf of", principal)
 		if x.Kind == identity.ApprovalTool {
 			s.field("Session", x.SessionID)
 			s.field("Application", x.Application)
 			s.field("Tool", x.Tool)
 			s.field("Arguments", x.ArgumentsHash)
 		} else {
-			principal := x.PrincipalUserID
-			if principal == "" {
-				principal = "nobody (autonomous)"
-			}
-			s.field("On behalf of", principal)
 			s.field("Hop of", x.ParentSessionID)
 			s.field("Scopes", approvalSubject(x))
 			s.field("Audience", joined(x.Audience))

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,4 +68,14 @@ func TestApprovalsAreDecidedFromTheCommandLine(t *testing.T) {
 	require.Equal(t, exitFailed, unknown.code)
 	require.Equal(t, exitFailed, deputy(t, "", "approvals", "list", "--status", "open").code)
 	require.Equal(t, exitUsage, deputy(t, "", "approvals", "approve").code)
+}
+
+// Whose call it is belongs to what is decided on, whether it is of a session or of a tool.
+func TestApproverIsShownForWhomAToolIsCalled(t *testing.T) {
+	for principal, shown := range map[string]string{"ann@example.com": "ann@example.com", "": `nobody \(autonomous\)`} {
+		var out bytes.Buffer
+		a := &app{out: &out, output: formatTable, now: time.Now}
+		require.NoError(t, a.showApproval(&wire.Approval{Kind: identity.ApprovalTool, AgentID: "bookkeeper", Tool: "send", PrincipalUserID: principal}))
+		require.Regexp(t, `On behalf of +`+shown, out.String())
+	}
 }
