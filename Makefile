@@ -16,6 +16,8 @@ BENCHTIME    ?= 1s
 BENCH_RUNS   ?= 3
 RACE_COUNT   ?= 5
 FAULT_ROUNDS ?= 20
+# Packages tested at once: most of their tests wait for elections and leases, so more of them fit than there are cores.
+TEST_PACKAGES ?= 4
 FAULT_NODES  ?= 3
 ROBUST_ROUNDS ?=
 ROBUST_RUN   ?= .
@@ -45,7 +47,7 @@ run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the d
 	@exec ./$(BIN) demo --dir $(DATA)
 
 test: ## all tests with the race detector; under 5 minutes on two cores
-	$(GO) test -race ./...
+	$(GO) test -race -p $(TEST_PACKAGES) ./...
 
 race: ## the concurrent packages over and over (RACE_COUNT=5) under the race detector
 	$(GO) test -race -count=$(RACE_COUNT) $(CONCURRENT)

@@ -87,6 +87,7 @@ func TestAClosedRunSaysSo(t *testing.T) {
 
 // A node of three hangs for 200 ms while it is due one request every 10 ms: 20 of 300 wait, the first of them for all of it.
 func TestAStallOfOneNodeShowsInTheTailOfAnOpenLoad(t *testing.T) {
+	t.Parallel()
 	const stall = 200 * time.Millisecond
 	r, err := Drive(t.Context(), DriveOptions{
 		Workload: "mint", OwnNodes: 3, TLS: true, Folder: t.TempDir(), Binary: os.Args[0], Rate: 300, Duration: time.Second,
@@ -107,6 +108,7 @@ func TestAStallOfOneNodeShowsInTheTailOfAnOpenLoad(t *testing.T) {
 }
 
 func TestAFailoverIsOnTheTimeline(t *testing.T) {
+	t.Parallel()
 	r, err := Drive(t.Context(), DriveOptions{
 		Workload: "failover", OwnNodes: 3, Folder: t.TempDir(), Binary: os.Args[0], Rate: 90, Duration: 3 * time.Second,
 		WarmUp: 100 * time.Millisecond, Connections: 9, FaultAfter: 500 * time.Millisecond,
@@ -229,6 +231,7 @@ func changed(old, replacement string) func(string, []byte, []byte) []byte {
 }
 
 func TestABadSignatureIsAWrongAnswer(t *testing.T) {
+	t.Parallel()
 	r := lied(t, "mint", func(_ string, _, answer []byte) []byte {
 		token := tokenIn(answer)
 		if token == nil {
@@ -243,6 +246,7 @@ func TestABadSignatureIsAWrongAnswer(t *testing.T) {
 }
 
 func TestAClaimThatWasNotAskedForIsAWrongAnswer(t *testing.T) {
+	t.Parallel()
 	minted := lied(t, "mint", changed(`"scope":"bench.tickets.assign bench.tickets.read"`, `"scope":"bench.tickets.read"`))
 	require.Positive(t, minted.Subjects[0].Errors[result.ErrorClaimsDiffer], minted.Subjects[0].Errors)
 
@@ -251,6 +255,7 @@ func TestAClaimThatWasNotAskedForIsAWrongAnswer(t *testing.T) {
 }
 
 func TestAFencedTokenThatIsAcceptedIsAWrongAnswer(t *testing.T) {
+	t.Parallel()
 	yes := changed(`{"active":false}`, `{"active":true,"scope":"bench.tickets.read"}`)
 	only := func(path string, request, answer []byte) []byte {
 		if path != introspectPath {
@@ -268,6 +273,7 @@ func TestAFencedTokenThatIsAcceptedIsAWrongAnswer(t *testing.T) {
 }
 
 func TestAGoodTokenThatIsRefusedIsAWrongAnswer(t *testing.T) {
+	t.Parallel()
 	r := lied(t, "introspect", func(path string, _, answer []byte) []byte {
 		if path != introspectPath {
 			return answer
@@ -279,6 +285,7 @@ func TestAGoodTokenThatIsRefusedIsAWrongAnswer(t *testing.T) {
 }
 
 func TestTheHighestRateIsFoundInStepsThatAreShown(t *testing.T) {
+	t.Parallel()
 	slo, err := load.ParseSLO("max<1m,errors<50%")
 	require.NoError(t, err)
 	impossible, err := load.ParseSLO("p50<1us")

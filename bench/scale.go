@@ -28,6 +28,7 @@ type ScaleOptions struct {
 	Batch       int           // objects in one command of the log
 	Rounds      int           // turns that the full and the empty store take at minting
 	Round       time.Duration // length of each
+	Tokens      int           // that verifying goes round
 	Logger      *slog.Logger
 }
 
@@ -39,6 +40,7 @@ const (
 	DefaultScaleBatch       = 500
 	DefaultScaleRounds      = 40
 	DefaultScaleRound       = 100 * time.Millisecond
+	DefaultScaleTokens      = 1 << 14 // more than the processor's nearest caches hold
 
 	maxScaleObjects = 50_000_000
 	snapshotCalls   = 9 // of which the median and the longest are shown
@@ -51,6 +53,7 @@ func (o *ScaleOptions) setDefaults() {
 	o.Batch = orDefault(o.Batch, DefaultScaleBatch)
 	o.Rounds = orDefault(o.Rounds, DefaultScaleRounds)
 	o.Round = orDefault(o.Round, DefaultScaleRound)
+	o.Tokens = orDefault(o.Tokens, DefaultScaleTokens)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -75,6 +78,9 @@ func (o *ScaleOptions) validate() error {
 	}
 	if o.Rounds < 1 || o.Rounds > MaxRounds {
 		return fmt.Errorf("rounds is %d; it must be between 1 and %d", o.Rounds, MaxRounds)
+	}
+	if o.Tokens < mintBatch || o.Tokens > DefaultScaleTokens || o.Tokens%mintBatch != 0 {
+		return fmt.Errorf("tokens is %d; it must be a multiple of %d up to %d", o.Tokens, mintBatch, DefaultScaleTokens)
 	}
 	if o.Round < 10*time.Millisecond {
 		return fmt.Errorf("a round is %s; it must be at least 10ms", o.Round)

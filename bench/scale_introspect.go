@@ -33,10 +33,7 @@ type Asked struct {
 	Met     bool    `json:"met"`
 }
 
-const (
-	introspected = 1 << 14 // tokens that take turns: more than the processor's nearest caches hold
-	askedTarget  = 250.0   // ns
-)
+const askedTarget = 250.0 // ns
 
 // judge verifies tokens against a set.
 type judge struct {
@@ -54,7 +51,7 @@ func (s *scale) introspect(ctx context.Context) ([]IntrospectAtSize, error) {
 	if err != nil {
 		return nil, err
 	}
-	minted := make([][]byte, introspected)
+	minted := make([][]byte, s.Tokens)
 	for i := range minted {
 		if i%len(m.requests) == 0 {
 			m.draw(true)
@@ -96,7 +93,7 @@ func newJudge(m *mill, minted [][]byte, set *revocation.Set) (*judge, error) {
 	if j.cold, err = tokens.NewVerifier(options); err != nil {
 		return nil, fmt.Errorf("making a verifier: %w", err)
 	}
-	options.Cache = tokens.NewCache(4 * introspected)
+	options.Cache = tokens.NewCache(4 * len(minted))
 	if j.warm, err = tokens.NewVerifier(options); err != nil {
 		return nil, fmt.Errorf("making a verifier: %w", err)
 	}
@@ -170,7 +167,7 @@ func (s *scale) compareJudges(ctx context.Context, full, empty *judge, cold bool
 // ask times the set alone, for the handles that the tokens of the full store carry.
 func (s *scale) ask() (Asked, error) {
 	a := Asked{Handles: 6, Target: askedTarget}
-	lists := make([][]identity.Handle, introspected)
+	lists := make([][]identity.Handle, s.Tokens)
 	for i := range lists {
 		principal, agent := s.people.pair(i % s.Delegations)
 		lists[i] = []identity.Handle{

@@ -15,7 +15,7 @@ import (
 
 func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
 	report, err := Scale(t.Context(), ScaleOptions{
-		Agents: 200, Delegations: 2000, Revocations: 100, Batch: 64, Rounds: 2, Round: 10 * time.Millisecond,
+		Agents: 200, Delegations: 2000, Revocations: 100, Batch: 64, Rounds: 2, Round: 10 * time.Millisecond, Tokens: 256,
 	})
 
 	require.NoError(t, err)
@@ -50,6 +50,7 @@ func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
 }
 
 func TestARestartIsThatOfARealServerWithItsData(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	binary, err := os.Executable()
 	require.NoError(t, err)

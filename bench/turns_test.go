@@ -11,6 +11,7 @@ import (
 )
 
 func TestWritesTakeTurnsWithBareRaft(t *testing.T) {
+	t.Parallel()
 	r, err := Writes(t.Context(), WriteOptions{
 		Binary: os.Args[0], Folder: t.TempDir(), Callers: 12, Duration: 400 * time.Millisecond, WarmUp: 100 * time.Millisecond, Rounds: 2,
 		Stderr: t.Output(),
@@ -35,6 +36,7 @@ func TestWritesTakeTurnsWithBareRaft(t *testing.T) {
 }
 
 func TestBareRaftReallyReplicatesWhatItAcknowledges(t *testing.T) {
+	t.Parallel()
 	r, err := startRawRaft(t.Context(), os.Args[0], t.TempDir(), 3, 100, t.Output())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.close()) }()
