@@ -46,7 +46,7 @@ build: ## build ./bin/deputy
 run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
 	@exec ./$(BIN) demo --dir $(DATA)
 
-test: ## all tests with the race detector; under 5 minutes on two cores
+test: ## all tests with the race detector; five to seven minutes on two cores
 	$(GO) test -race -p $(TEST_PACKAGES) ./...
 
 race: ## the concurrent packages over and over (RACE_COUNT=5) under the race detector
