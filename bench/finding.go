@@ -42,7 +42,7 @@ func (r *run) result(rep *Report) (*result.Result, error) {
 		return slices.Contains(found.Verdict.Reasons, note)
 	})
 	if rep.SignRate != nil {
-		found.Subjects = append(found.Subjects, bare("bare Ed25519 signature", "bare sign", result.Spread(*rep.SignRate)))
+		found.Subjects = append(found.Subjects, bare("bare Ed25519 signature", "bare sign", *rep.SignRate))
 	}
 	if r.verifyMicros > 0 {
 		rate := 1e6 / r.verifyMicros
@@ -67,7 +67,7 @@ func (s *subject) result(of *Subject) (result.Subject, error) {
 		return out, err
 	}
 	out.Ceiling, out.Bound = string(s.ceiling), of.GeneratorBound
-	out.Rounds = new(result.Spread(of.RoundRate))
+	out.Rounds = new(of.RoundRate)
 	out.WarmUp = warmUpOf(s.warmUp.Total(), s.warmUp.Elapsed.Seconds())
 	if s.pid != 0 {
 		out.Server = new(of.ServerCPU)
@@ -82,7 +82,7 @@ func (s *subject) result(of *Subject) (result.Subject, error) {
 // shareOf is what a measured subject reaches of the ceiling, round by round.
 func (r *run) shareOf(measured, ceiling int, rep *Report) result.Share {
 	of, to := &rep.Subjects[measured], &rep.Subjects[ceiling]
-	share := result.Share{Of: to.Name, Rounds: result.Spread(spread(ratiosOf(r.subjects[measured].rates, r.subjects[ceiling].rates)))}
+	share := result.Share{Of: to.Name, Rounds: result.SpreadOf(ratiosOf(r.subjects[measured].rates, r.subjects[ceiling].rates))}
 	if of.RatePerCPU > 0 && to.RatePerCPU > 0 {
 		share.ByCPU = new(of.RatePerCPU / to.RatePerCPU)
 	}

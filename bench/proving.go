@@ -15,6 +15,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/client"
 )
 
@@ -119,9 +120,9 @@ func (p *proving) fetchNonce(address string) (string, error) {
 
 // Proving is what it costs to prove more than a secret does.
 type Proving struct {
-	Name        string  `json:"name"`
-	Ratio       Spread  `json:"ratio"`        // to handler + sign, round by round
-	ExtraMicros float64 `json:"extra_micros"` // of the server's CPU for each mint, beyond one by client_secret; 0 where unknown
+	Name        string        `json:"name"`
+	Ratio       result.Spread `json:"ratio"`        // to handler + sign, round by round
+	ExtraMicros float64       `json:"extra_micros"` // of the server's CPU for each mint, beyond one by client_secret; 0 where unknown
 }
 
 // timeVerify is how long one Ed25519 signature of a token's size takes to verify here, with nothing else to do.
@@ -156,7 +157,7 @@ func (r *run) proofRatios(report *Report) (list []Proving) {
 				ratios[j] = s.rates[j] / ceiling[j]
 			}
 		}
-		p := Proving{Name: s.name, Ratio: spread(ratios)}
+		p := Proving{Name: s.name, Ratio: result.SpreadOf(ratios)}
 		if plain, own := report.Subjects[0].RatePerCPU, report.Subjects[i].RatePerCPU; plain > 0 && own > 0 {
 			p.ExtraMicros = 1e6/own - 1e6/plain
 		}

@@ -19,22 +19,22 @@ const saturated = 0.95
 
 // Report is what a run found.
 type Report struct {
-	Workload    Workload    `json:"workload"`
-	Load        string      `json:"load"` // how the load was offered
-	Connections int         `json:"connections"`
-	Rounds      int         `json:"rounds"`
-	RoundMillis int64       `json:"round_ms"`
-	Environment Environment `json:"environment"`
-	ServerCPUs  []int       `json:"server_cpus,omitempty"` // empty: not pinned
-	Generator   []int       `json:"generator_cpus,omitempty"`
-	Exchange    shape       `json:"exchange"`
-	Profiled    bool        `json:"profiled,omitempty"`
-	Subjects    []Subject   `json:"subjects"`            // what was measured, then its ceilings
-	SignRate    *Spread     `json:"sign_rate,omitempty"` // bare Ed25519 signatures a second on the server's core
-	Ratio       Ratio       `json:"ratio"`
-	Proving     []Proving   `json:"proving,omitempty"`       // mints that prove more than a secret
-	Verify      float64     `json:"verify_micros,omitempty"` // one bare Ed25519 signature check
-	Notes       []string    `json:"notes,omitempty"`         // what to know before believing it
+	Workload    Workload       `json:"workload"`
+	Load        string         `json:"load"` // how the load was offered
+	Connections int            `json:"connections"`
+	Rounds      int            `json:"rounds"`
+	RoundMillis int64          `json:"round_ms"`
+	Environment Environment    `json:"environment"`
+	ServerCPUs  []int          `json:"server_cpus,omitempty"` // empty: not pinned
+	Generator   []int          `json:"generator_cpus,omitempty"`
+	Exchange    shape          `json:"exchange"`
+	Profiled    bool           `json:"profiled,omitempty"`
+	Subjects    []Subject      `json:"subjects"`            // what was measured, then its ceilings
+	SignRate    *result.Spread `json:"sign_rate,omitempty"` // bare Ed25519 signatures a second on the server's core
+	Ratio       Ratio          `json:"ratio"`
+	Proving     []Proving      `json:"proving,omitempty"`       // mints that prove more than a secret
+	Verify      float64        `json:"verify_micros,omitempty"` // one bare Ed25519 signature check
+	Notes       []string       `json:"notes,omitempty"`         // what to know before believing it
 
 	found *result.Result // the same with whole distributions
 }
@@ -44,7 +44,7 @@ type Subject struct {
 	Name            string                 `json:"name"`
 	Ceiling         Ceiling                `json:"ceiling,omitempty"`
 	Rate            float64                `json:"rate"`         // successes a second, over all rounds
-	RoundRate       Spread                 `json:"round_rate"`   // the same, round by round
+	RoundRate       result.Spread          `json:"round_rate"`   // the same, round by round
 	RatePerCPU      float64                `json:"rate_per_cpu"` // successes a second of the server's CPU time; 0 where unknown
 	WarmUpRate      float64                `json:"warmup_rate"`  // shown, not counted
 	Succeeded       int64                  `json:"succeeded"`
@@ -60,13 +60,13 @@ type Subject struct {
 
 // Ratio is what was measured to its ceiling.
 type Ratio struct {
-	Of       string  `json:"of"`
-	Rounds   Spread  `json:"rounds"` // of the rounds' ratios; the median counts
-	ByCPU    float64 `json:"by_cpu"` // the same by the servers' CPU time, which what else runs can't spoil; 0 where unknown
-	Target   float64 `json:"target"`
-	Met      bool    `json:"met"`      // false unless OneCore: the target speaks of that alone
-	OneCore  bool    `json:"one_core"` // server and ceilings took turns on one core of their own
-	Quotable bool    `json:"quotable"` // nothing in Notes speaks against the figure
+	Of       string        `json:"of"`
+	Rounds   result.Spread `json:"rounds"` // of the rounds' ratios; the median counts
+	ByCPU    float64       `json:"by_cpu"` // the same by the servers' CPU time, which what else runs can't spoil; 0 where unknown
+	Target   float64       `json:"target"`
+	Met      bool          `json:"met"`      // false unless OneCore: the target speaks of that alone
+	OneCore  bool          `json:"one_core"` // server and ceilings took turns on one core of their own
+	Quotable bool          `json:"quotable"` // nothing in Notes speaks against the figure
 }
 
 func (r *run) report() (*Report, error) {
@@ -80,7 +80,7 @@ func (r *run) report() (*Report, error) {
 		report.Subjects = append(report.Subjects, s.report(max(1, len(r.cpus.server)), environment.GOMAXPROCS))
 	}
 	if len(r.signRate) > 0 {
-		rate := spread(r.signRate)
+		rate := result.SpreadOf(r.signRate)
 		report.SignRate = &rate
 	}
 	target, ceiling := MintTarget, r.subjects[len(r.subjects)-1].name
@@ -93,7 +93,7 @@ func (r *run) report() (*Report, error) {
 	if r.Policies > 0 {
 		target = PoliciesTarget
 	}
-	rounds := spread(r.ratios())
+	rounds := result.SpreadOf(r.ratios())
 	report.Ratio = Ratio{
 		Of:     fmt.Sprintf("%s / (%s)", r.subjects[0].name, strings.TrimPrefix(ceiling, "ceiling: ")),
 		Rounds: rounds, Target: target, Met: r.cpus.pinned() && rounds.Median >= target, OneCore: r.cpus.pinned(),
@@ -115,7 +115,7 @@ func (r *run) report() (*Report, error) {
 func (s *subject) report(serverCPUs, generatorCPUs int) Subject {
 	seconds := s.total.Elapsed.Seconds()
 	out := Subject{
-		Name: s.name, Ceiling: s.ceiling, Rate: s.total.Rate(), RoundRate: spread(s.rates), WarmUpRate: s.warmUp.Rate(),
+		Name: s.name, Ceiling: s.ceiling, Rate: s.total.Rate(), RoundRate: result.SpreadOf(s.rates), WarmUpRate: s.warmUp.Rate(),
 		Succeeded: s.total.Succeeded(), Failed: s.total.Failed(), Failures: s.total.Failures(), Latency: s.total.Latency(),
 		WarmUpFailures: s.warmUp.Failures(), MeasuredSeconds: seconds,
 	}
@@ -269,7 +269,7 @@ func (p *printer) failures(name string, failures map[load.Failure]int64) {
 	}
 }
 
-func (p *printer) ratio(of string, rounds Spread, target float64, met bool) {
+func (p *printer) ratio(of string, rounds result.Spread, target float64, met bool) {
 	verdict := "met"
 	if !met {
 		verdict = "MISSED"

@@ -133,7 +133,7 @@ func TestRunMeasuresAWorkloadAndItsCeilings(t *testing.T) {
 			back, err := result.Read(&document)
 			require.NoError(t, err)
 			require.Len(t, back.Measured(), subjects-2)
-			require.Equal(t, result.Spread(report.Ratio.Rounds), back.Subjects[0].Shares[0].Rounds)
+			require.Equal(t, report.Ratio.Rounds, back.Subjects[0].Shares[0].Rounds)
 			require.Equal(t, report.Subjects[0].Succeeded, back.Subjects[0].Counts.Completed)
 			require.Equal(t, back.Subjects[0].Counts.Completed, back.Subjects[0].Latency.Count)
 			require.Equal(t, report.Subjects[0].Latency.P99, back.Subjects[0].Latency.P99)
@@ -273,7 +273,7 @@ func TestAFigureOfAQuietRunMayBeQuoted(t *testing.T) {
 
 	report := Report{
 		Subjects: []Subject{s.report(1, 1)},
-		Ratio:    Ratio{OneCore: true, Rounds: Spread{Median: 0.8, Low: 0.79, High: 0.81}},
+		Ratio:    Ratio{OneCore: true, Rounds: result.Spread{Median: 0.8, Low: 0.79, High: 0.81}},
 	}
 	report.judge()
 

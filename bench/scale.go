@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
@@ -300,7 +301,7 @@ func (s *scale) snapshot(report *ScaleReport) (err error) {
 		calls = append(calls, milliseconds(time.Since(start)))
 		taken.Release()
 	}
-	report.SnapshotCall = Durations{Median: median(calls), Max: maximum(calls)}
+	report.SnapshotCall = Durations{Median: result.Median(calls), Max: maximum(calls)}
 
 	file, err := os.CreateTemp("", "deputy-bench-snapshot-")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/revocation"
 	"github.com/deputy-id/deputy/tokens"
@@ -15,22 +16,22 @@ import (
 // IntrospectAtSize is the speed of verifying tokens with the full store's revocations live, to that with none: parse,
 // find the token in the cache or check its signature, time, and every handle against the set.
 type IntrospectAtSize struct {
-	Tokens string  `json:"tokens"` // seen before, or not
-	Full   Spread  `json:"full"`   // a second of CPU time on one core
-	Empty  Spread  `json:"empty"`
-	Nanos  float64 `json:"set_ns"` // that the live revocations add to each
-	Ratio  Spread  `json:"ratio"`
-	Target float64 `json:"target"`
-	Met    bool    `json:"met"`
+	Tokens string        `json:"tokens"` // seen before, or not
+	Full   result.Spread `json:"full"`   // a second of CPU time on one core
+	Empty  result.Spread `json:"empty"`
+	Nanos  float64       `json:"set_ns"` // that the live revocations add to each
+	Ratio  result.Spread `json:"ratio"`
+	Target float64       `json:"target"`
+	Met    bool          `json:"met"`
 }
 
 // Asked is what the set itself takes for the six handles of a good token.
 type Asked struct {
-	Handles int     `json:"handles"`
-	Full    Spread  `json:"full_ns"`
-	Empty   Spread  `json:"empty_ns"`
-	Target  float64 `json:"target_ns"`
-	Met     bool    `json:"met"`
+	Handles int           `json:"handles"`
+	Full    result.Spread `json:"full_ns"`
+	Empty   result.Spread `json:"empty_ns"`
+	Target  float64       `json:"target_ns"`
+	Met     bool          `json:"met"`
 }
 
 const askedTarget = 250.0 // ns
@@ -158,7 +159,7 @@ func (s *scale) compareJudges(ctx context.Context, full, empty *judge, cold bool
 		}
 		return nil
 	})
-	c.Full, c.Empty, c.Ratio = spread(fulls), spread(empties), spread(ratios)
+	c.Full, c.Empty, c.Ratio = result.SpreadOf(fulls), result.SpreadOf(empties), result.SpreadOf(ratios)
 	c.Nanos = 1e9/c.Full.Median - 1e9/c.Empty.Median
 	c.Met = c.Ratio.Median >= c.Target
 	return c, err
@@ -190,7 +191,7 @@ func (s *scale) ask() (Asked, error) {
 			*turn.into = append(*turn.into, nanos)
 		}
 	}
-	a.Full, a.Empty = spread(fulls), spread(empties)
+	a.Full, a.Empty = result.SpreadOf(fulls), result.SpreadOf(empties)
 	a.Met = a.Full.Median <= a.Target
 	return a, nil
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/policy"
@@ -20,15 +21,15 @@ const scaleIssuer = "https://deputy.invalid"
 
 // MintAtSize is mint speed over the full store, to that over an empty one: read the view, decide, sign.
 type MintAtSize struct {
-	Session string  `json:"session"` // autonomous, or on behalf of a user
-	Picked  string  `json:"picked"`  // whom the mints over the full store are for
-	Full    Spread  `json:"full"`    // mints a second of CPU time on one core
-	Empty   Spread  `json:"empty"`
-	Garbage float64 `json:"garbage_bytes"` // that each mint leaves behind
-	GCNanos float64 `json:"gc_ns"`         // of CPU that collecting the full store adds to each mint
-	Ratio   Spread  `json:"ratio"`         // of the rounds, the full store's collections included
-	Target  float64 `json:"target"`
-	Met     bool    `json:"met"`
+	Session string        `json:"session"` // autonomous, or on behalf of a user
+	Picked  string        `json:"picked"`  // whom the mints over the full store are for
+	Full    result.Spread `json:"full"`    // mints a second of CPU time on one core
+	Empty   result.Spread `json:"empty"`
+	Garbage float64       `json:"garbage_bytes"` // that each mint leaves behind
+	GCNanos float64       `json:"gc_ns"`         // of CPU that collecting the full store adds to each mint
+	Ratio   result.Spread `json:"ratio"`         // of the rounds, the full store's collections included
+	Target  float64       `json:"target"`
+	Met     bool          `json:"met"`
 }
 
 // mint compares minting over the full store with minting over one that holds a single agent, a principal and a
@@ -117,7 +118,7 @@ func (s *scale) compare(ctx context.Context, full, empty *mill, delegated bool) 
 	for i := range ratios {
 		ratios[i] = (1e9 / emptyRates[i]) / (1e9/fullRates[i] + m.GCNanos)
 	}
-	m.Full, m.Empty, m.Ratio = spread(fullRates), spread(emptyRates), spread(ratios)
+	m.Full, m.Empty, m.Ratio = result.SpreadOf(fullRates), result.SpreadOf(emptyRates), result.SpreadOf(ratios)
 	m.Met = m.Ratio.Median >= m.Target
 	return m, nil
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/deputy-id/deputy/bench/load"
+	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/client"
 	"github.com/deputy-id/deputy/identity"
 )
@@ -49,12 +50,12 @@ type RestartReport struct {
 
 // FullEmpty is the rate of one workload at the full server and at the empty one, over HTTP.
 type FullEmpty struct {
-	Workload Workload `json:"workload"`
-	Full     Spread   `json:"full"`
-	Empty    Spread   `json:"empty"`
-	Ratio    Spread   `json:"ratio"`
-	Target   float64  `json:"target"`
-	Met      bool     `json:"met"`
+	Workload Workload      `json:"workload"`
+	Full     result.Spread `json:"full"`
+	Empty    result.Spread `json:"empty"`
+	Ratio    result.Spread `json:"ratio"`
+	Target   float64       `json:"target"`
+	Met      bool          `json:"met"`
 }
 
 const (
@@ -379,7 +380,7 @@ func compareNodes(ctx context.Context, workload Workload, full, empty *savedNode
 			ratios = append(ratios, rates[0][round-1]/rates[1][round-1])
 		}
 	}
-	c.Full, c.Empty, c.Ratio = spread(rates[0]), spread(rates[1]), spread(ratios)
+	c.Full, c.Empty, c.Ratio = result.SpreadOf(rates[0]), result.SpreadOf(rates[1]), result.SpreadOf(ratios)
 	c.Met = c.Ratio.Median >= c.Target
 	return c, nil
 }

@@ -1,4 +1,4 @@
-package bench
+package result
 
 import (
 	"testing"
@@ -16,6 +16,6 @@ func TestMedianOfRounds(t *testing.T) {
 		"odd":  {[]float64{3, 1, 2, 5, 4}, Spread{Median: 3, Low: 2, High: 4}},
 		"even": {[]float64{4, 1, 3, 2}, Spread{Median: 2.5, Low: 1, High: 4}},
 	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, spread(c.values)) })
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, SpreadOf(c.values)) })
 	}
 }
