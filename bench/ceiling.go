@@ -124,20 +124,7 @@ func ServeCeilings(ctx context.Context, o CeilingOptions, in io.Reader, out io.W
 	if err := json.NewEncoder(out).Encode(addresses); err != nil {
 		return fmt.Errorf("writing the addresses: %w", err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for lines.Scan() { // nothing more is said; the end is what matters
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return err
-	}
+	return untilEnd(ctx, in, failed)
 }
 
 // cache is what the lookup ceiling holds: the answers to the tokens it knows, by their hash.

@@ -125,14 +125,5 @@ func serveServer(ctx context.Context, o server.Options, in io.Reader, out io.Wri
 	if err := json.NewEncoder(out).Encode(address); err != nil {
 		return fmt.Errorf("writing the address: %w", err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, in) // the end is what matters, however it comes
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	}
-	return nil
+	return untilEnd(ctx, in, nil)
 }

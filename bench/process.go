@@ -126,3 +126,21 @@ func lineWithin(ctx context.Context, timeout time.Duration, from io.ReadCloser, 
 	go func() { _, _ = io.Copy(io.Discard, reader) }() // ends with the process
 	return nil
 }
+
+// untilEnd serves until the parent has gone, with which in ends, or what is served has failed. Nothing more is said by
+// then: what a scanner has read of in already is no loss.
+func untilEnd(ctx context.Context, in io.Reader, failed <-chan error) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, in) // the end is what matters, however it comes
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}

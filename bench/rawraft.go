@@ -129,20 +129,7 @@ func ServeRaft(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 	go func() { failed <- server.Serve(listener) }()
 	defer func() { _ = server.Shutdown() }()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for lines.Scan() { // nothing more is said; the end is what matters
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return err
-	}
+	return untilEnd(ctx, in, failed)
 }
 
 func nextLine(lines *bufio.Scanner, into any) error {
