@@ -30,8 +30,8 @@ func (c *call) basicCredentials(encoded []byte) (clientCredentials, error) {
 	if colon < 0 {
 		return clientCredentials{}, badBasic()
 	}
-	id, ok := unescapeForm(c.decoded[:colon])
-	secret, ok2 := unescapeForm(c.decoded[colon+1 : n])
+	id, ok := appendUnescaped(c.decoded[:0], c.decoded[:colon])
+	secret, ok2 := appendUnescaped(c.decoded[colon+1:colon+1], c.decoded[colon+1:n])
 	if !ok || !ok2 || len(id) == 0 || len(secret) == 0 {
 		return clientCredentials{}, badBasic()
 	}
@@ -40,30 +40,6 @@ func (c *call) basicCredentials(encoded []byte) (clientCredentials, error) {
 
 func badBasic() error {
 	return unknownClient("the Basic credentials are not base64 of client_id:client_secret")
-}
-
-// unescapeForm decodes application/x-www-form-urlencoded text in place.
-func unescapeForm(b []byte) ([]byte, bool) {
-	out := b[:0]
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '+':
-			out = append(out, ' ')
-		case '%':
-			if i+2 >= len(b) {
-				return nil, false
-			}
-			hi, lo := unhex(b[i+1]), unhex(b[i+2])
-			if hi < 0 || lo < 0 {
-				return nil, false
-			}
-			out = append(out, byte(hi<<4|lo))
-			i += 2
-		default:
-			out = append(out, b[i])
-		}
-	}
-	return out, true
 }
 
 // clientKind is who may be a client of an OAuth endpoint.

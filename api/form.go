@@ -72,20 +72,34 @@ func (f *form) plain(b []byte) []byte {
 		return b
 	}
 	from := len(f.text)
+	f.text, _ = appendUnescaped(f.text, b)
+	return f.text[from:len(f.text):len(f.text)]
+}
+
+// appendUnescaped decodes application/x-www-form-urlencoded text; dst may be the beginning of b. A percent sign that no two
+// hexadecimal digits follow stands for itself, and then exact is false.
+func appendUnescaped(dst, b []byte) (_ []byte, exact bool) {
+	exact = true
 	for i := 0; i < len(b); i++ {
 		c := b[i]
-		switch {
-		case c == '+':
+		switch c {
+		case '+':
 			c = ' '
-		case c == '%' && i+2 < len(b):
-			if high, low := unhex(b[i+1]), unhex(b[i+2]); high >= 0 && low >= 0 {
+		case '%':
+			high, low := -1, -1
+			if i+2 < len(b) {
+				high, low = unhex(b[i+1]), unhex(b[i+2])
+			}
+			if high >= 0 && low >= 0 {
 				c = byte(high<<4 | low)
 				i += 2
+			} else {
+				exact = false
 			}
 		}
-		f.text = append(f.text, c)
+		dst = append(dst, c)
 	}
-	return f.text[from:len(f.text):len(f.text)]
+	return dst, exact
 }
 
 // value of the first field of that name; empty where there is none.
