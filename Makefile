@@ -67,12 +67,15 @@ fuzz-long: ## the same for LONG_FUZZ (20m) each
 
 bench: build ## BENCH_RUNS (3) runs of each benchmark, and their figures into docs/performance.md; then a large store
 	@rm -rf bin/bench && mkdir -p bin/bench
-	@for run in $$(seq $(BENCH_RUNS)); do for workload in mint introspect; do \
-		echo "== $$workload, run $$run of $(BENCH_RUNS)"; \
-		./$(BIN) bench $$workload --self --json bin/bench/$$workload-$$run.json --html bin/bench/$$workload-$$run.html || \
-			echo "$$workload, run $$run: not as it should be, which the figures will say"; \
-	done; done
-	./$(BIN) bench report bin/bench/mint-*.json bin/bench/introspect-*.json --combine --markdown --level 4 --into docs/performance.md
+	@measure() { name=$$1; shift; for run in $$(seq $(BENCH_RUNS)); do \
+		echo "== $$name, run $$run of $(BENCH_RUNS)"; \
+		./$(BIN) bench "$$@" --json bin/bench/$$name-$$run.json --html bin/bench/$$name-$$run.html || \
+			echo "$$name, run $$run: not as it should be, which the figures will say"; \
+	done; }; \
+	measure 1-mint mint --self; measure 2-policies mint --self --secret-only --policies 100; \
+	measure 3-introspect introspect --self; measure 4-cold introspect --self --cold; \
+	measure 5-latency latency --self; measure 6-writes writes
+	./$(BIN) bench report bin/bench/*.json --combine --markdown --level 4 --into docs/performance.md
 	./$(BIN) bench scale --agents 100000 --delegations 1000000
 
 microbench: ## micro-benchmarks with allocations

@@ -69,7 +69,8 @@ type Options struct {
 	WarmTokens  int           // distinct tokens that introspection goes round
 	Cold        bool          // introspection is of tokens that the node has not seen, each asked about once
 
-	Policies int // that are made beside those that a new cluster comes with; every tenth applies to each mint
+	SecretOnly bool // mint by client_secret alone, without the same by private_key_jwt and with DPoP beside it
+	Policies   int  // that are made beside those that a new cluster comes with; every tenth applies to each mint
 
 	Profile string       // where to write a CPU profile of the run's own server; empty for none
 	Logger  *slog.Logger // what happens at the beginning and the end
@@ -117,6 +118,9 @@ func (o *Options) validate() error {
 	}
 	if o.Policies != 0 && (o.Workload != WorkloadMint || o.Client != nil) {
 		return errors.New("only a run's own server is given policies, and only mints ask them")
+	}
+	if o.SecretOnly && o.Workload != WorkloadMint {
+		return errors.New("only mints prove a client in several ways, of which to leave some out")
 	}
 	if o.Policies < 0 || o.Policies > MaxPolicies {
 		return fmt.Errorf("policies is %d; it must be between 0 and %d", o.Policies, MaxPolicies)

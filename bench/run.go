@@ -194,7 +194,7 @@ func (r *run) prepare(ctx context.Context) error {
 	} else if err := r.add(r.title(), "", measured, pid); err != nil {
 		return err
 	}
-	if r.Workload == WorkloadMint {
+	if r.Workload == WorkloadMint && !r.SecretOnly {
 		if err := r.addProving(ctx, measured, pid); err != nil {
 			return err
 		}

@@ -168,6 +168,19 @@ func TestRunBringsUpARealServerOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestMintsUnderMorePoliciesAreMeasuredAndNamedSo(t *testing.T) {
+	report, err := Run(t.Context(), Options{
+		Workload: WorkloadMint, Binary: os.Args[0], Concurrency: 4, Duration: 200 * time.Millisecond,
+		WarmUp: 10 * time.Millisecond, Rounds: 2, Policies: 20, SecretOnly: true,
+	})
+	require.NoError(t, err)
+	require.Len(t, report.Subjects, 3, "the mint and its two ceilings")
+	require.Equal(t, "mint under 20 policies more", report.Subjects[0].Name)
+	require.Positive(t, report.Subjects[0].Succeeded)
+	require.Zero(t, report.Subjects[0].Failed, report.Subjects[0].Failures)
+	require.InDelta(t, PoliciesTarget, report.Ratio.Target, 0)
+}
+
 func TestRunReplacesWhatAnInterruptedRunLeft(t *testing.T) {
 	node := &fakeNode{objects: map[string]any{
 		"/api/v1/agents/" + fixtureAgent:             wire.Agent{Labels: map[string]string{fixtureMark: "true"}},
@@ -222,7 +235,10 @@ func TestFailuresUnderLoadAreReportedAndSpoilTheFigure(t *testing.T) {
 func TestOptionsAreHeldToTheirBounds(t *testing.T) {
 	good := Options{Workload: WorkloadMint, Client: testClient(t, "http://127.0.0.1:8401"), Binary: "deputy"}
 	for message, break_ := range map[string]func(*Options){
-		"workload is":  func(o *Options) { o.Workload = "sleep" },
+		"workload is": func(o *Options) { o.Workload = "sleep" },
+		"only a run's own server is given policies": func(o *Options) { o.Policies = 1 },
+		"policies is":  func(o *Options) { o.Client, o.Policies = nil, MaxPolicies+1 },
+		"several ways": func(o *Options) { o.Workload, o.SecretOnly = WorkloadIntrospect, true },
 		"own server":   func(o *Options) { o.Profile = "cpu.out" },
 		"binary":       func(o *Options) { o.Binary = "" },
 		"concurrency":  func(o *Options) { o.Concurrency = MaxConcurrency + 1 },

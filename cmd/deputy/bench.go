@@ -127,6 +127,7 @@ agent bench-agent and application bench-app there, and removes them.`,
 		flags.BoolVar(&o.Cold, "cold", false, "with --self: tokens that the server has not seen, against an HTTP handler that verifies each")
 	}
 	if workload == bench.WorkloadMint {
+		flags.BoolVar(&o.SecretOnly, "secret-only", false, "mint by client_secret alone, without private_key_jwt and DPoP beside it")
 		flags.IntVar(&o.Policies, "policies", 0, "with --self: policies beside those that a new cluster comes with; every tenth applies to each mint")
 	}
 	flags.StringVar(&o.Profile, "cpu-profile", "", "with --self: write a CPU profile of the server to this file")
