@@ -11,8 +11,6 @@ package api
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -123,8 +121,7 @@ type API struct {
 	urls       atomic.Pointer[accepted]
 	routes     []Route
 	router     *router.Router
-	openapi    []byte
-	openapiTag string
+	openapi    func() (description, error) // made when it is first asked for
 	calls      callPool
 	policies   policy.Cache // as of the states that are being read
 	hits       hitCounter   // of policies, at this node
@@ -170,11 +167,7 @@ func New(o Options) (*API, error) {
 	if a.streams, err = newStreams(o.Registerer); err != nil {
 		return nil, err
 	}
-	if a.openapi, err = describe(a.routes, o.Version); err != nil {
-		return nil, err
-	}
-	digest := sha256.Sum256(a.openapi)
-	a.openapiTag = `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
+	a.openapi = sync.OnceValues(func() (description, error) { return describe(a.routes, o.Version) })
 	a.router = a.newRouter()
 	a.policies.Compiled = a.notePolicies
 	if err := o.Registerer.Register(&a.hits); err != nil {

@@ -182,8 +182,9 @@ func (r *oauthRefusal) hint(text string) *oauthRefusal {
 // paces remembers how often clients poll this node for what is pending. Another node does not know of it: the pace
 // protects a node, and no decision rests on it.
 type paces struct {
-	mu   sync.Mutex
-	last map[string]pace
+	mu    sync.Mutex
+	last  map[string]pace
+	swept time.Time // when all that had not polled for a while were last forgotten
 }
 
 type pace struct {
@@ -212,7 +213,7 @@ func (p *paces) poll(id string, now time.Time) time.Duration {
 	return 0
 }
 
-// makeRoom forgets those that have not polled for a while, or any where all have.
+// makeRoom forgets those that have not polled for a while, at most once in that while, or any where all have.
 func (p *paces) makeRoom(now time.Time) {
 	if p.last == nil {
 		p.last = make(map[string]pace)
@@ -220,9 +221,12 @@ func (p *paces) makeRoom(now time.Time) {
 	if len(p.last) < maxPaces {
 		return
 	}
-	for id, known := range p.last {
-		if now.Sub(known.at) >= longestInterval {
-			delete(p.last, id)
+	if now.Sub(p.swept) >= longestInterval {
+		p.swept = now
+		for id, known := range p.last {
+			if now.Sub(known.at) >= longestInterval {
+				delete(p.last, id)
+			}
 		}
 	}
 	for id := range p.last {

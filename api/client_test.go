@@ -2,48 +2,18 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/identity"
 )
-
-var document struct {
-	once   sync.Once
-	router routers.Router
-	err    error
-}
-
-// documentOf parses the OpenAPI document; it is the same for every API, and slow to read.
-func documentOf(t testing.TB, a *API) routers.Router {
-	t.Helper()
-	document.once.Do(func() {
-		loader := openapi3.NewLoader()
-		var parsed *openapi3.T
-		if parsed, document.err = loader.LoadFromData(a.openapi); document.err != nil {
-			return
-		}
-		if document.err = parsed.Validate(loader.Context); document.err != nil {
-			return
-		}
-		document.router, document.err = gorillamux.NewRouter(parsed)
-	})
-	require.NoError(t, document.err)
-	return document.router
-}
 
 // answer is what came back, held to the OpenAPI document already.
 type answer struct {
@@ -106,26 +76,6 @@ func (n *node) send(method, path string, body any, options ...option) answer {
 	a := answer{t: n.t, Status: response.StatusCode, Header: response.Header, Body: text}
 	n.conforms(request, a)
 	return a
-}
-
-// conforms holds an answer to the document, and to what every answer must have.
-func (n *node) conforms(request *http.Request, a answer) {
-	n.t.Helper()
-	require.NotEmpty(n.t, a.Header.Get(wire.HeaderRequestID), "every answer has a request id")
-	route, params, err := n.document.FindRoute(request)
-	if err != nil { // no such path or method: a problem all the same
-		if request.Method != http.MethodHead && request.Method != http.MethodOptions {
-			a.problem()
-		}
-		return
-	}
-	input := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: params, Route: route},
-		Status:                 a.Status, Header: a.Header,
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
-	}
-	input.SetBodyBytes(a.Body)
-	require.NoError(n.t, openapi3filter.ValidateResponse(context.Background(), input), "%s %s: %s", request.Method, request.URL.Path, a.Body)
 }
 
 // ok wants success and reads the body.

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/routers"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -60,7 +59,7 @@ type node struct {
 	client   *http.Client
 	server   *HTTPServer
 	listener *fasthttputil.InmemoryListener
-	document routers.Router
+	document *document
 	stale    bool        // Freshness says no
 	lapsed   atomic.Bool // it says so from some moment on
 	hiccup   atomic.Bool // the next request is held up, right after it looks at the lease, until that one has ended

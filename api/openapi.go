@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -15,8 +17,14 @@ import (
 // always gives the same bytes.
 type object = map[string]any
 
+// description is the OpenAPI document, and the entity tag that changes with it.
+type description struct {
+	text []byte
+	tag  string
+}
+
 // describe makes the OpenAPI 3.1 document from the route table and the wire types.
-func describe(routes []Route, version string) ([]byte, error) {
+func describe(routes []Route, version string) (description, error) {
 	if version == "" {
 		version = "0"
 	}
@@ -50,9 +58,10 @@ func describe(routes []Route, version string) ([]byte, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+		return description{}, fmt.Errorf("writing the OpenAPI document: %w", err)
 	}
-	return document, nil
+	digest := sha256.Sum256(document)
+	return description{text: document, tag: `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`}, nil
 }
 
 func lower(method string) string {

@@ -114,7 +114,7 @@ func (n *node) follow(query string, options ...option) *follower {
 	require.Equal(n.t, mediaEvents, response.Header.Get("Content-Type"))
 	require.Equal(n.t, "no-store", response.Header.Get("Cache-Control"))
 	f := &follower{t: n.t, cancel: cancel, done: make(chan struct{}), have: map[identity.Handle]wire.RevokedHandle{}, moved: make(chan struct{})}
-	route, params, err := n.document.FindRoute(request)
+	route, params, err := n.document.router.FindRoute(request)
 	require.NoError(n.t, err)
 	require.NoError(n.t, openapi3filter.ValidateResponse(ctx, &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: params, Route: route},

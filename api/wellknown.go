@@ -75,11 +75,15 @@ func (a *API) metadata(c *call) error {
 }
 
 func (a *API) serveOpenAPI(c *call) error {
+	d, err := a.openapi()
+	if err != nil {
+		return err
+	}
 	c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "public, max-age=300")
-	if c.notModified(a.openapiTag) {
+	if c.notModified(d.tag) {
 		return nil
 	}
 	c.ctx.Response.Header.SetContentType(contentTypeJSON)
-	c.ctx.Response.SetBodyRaw(a.openapi)
+	c.ctx.Response.SetBodyRaw(d.text)
 	return nil
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,9 +162,12 @@ func TestSmallIndexSaysWhatItDropped(t *testing.T) {
 	c := testcluster.NewWith(t, 1, func(o *server.Options) { o.Config.Sessions.IndexMiB = 1 })
 	f := seed(t, c)
 	cl := c.Client(0)
+	var minted int
 	eventually(t, "the index is full", func() bool {
 		for range 200 {
-			_, err := cl.MintToken(t.Context(), f.agent, client.TokenOptions{})
+			minted++ // each has a reason of its own, which takes most of the room
+			reason := fmt.Sprintf("ticket %d %s", minted, strings.Repeat(".", identity.MaxReasonLength-20))
+			_, err := cl.MintToken(t.Context(), f.agent, client.TokenOptions{TriggerReason: reason})
 			require.NoError(t, err)
 		}
 		p, err := cl.Sessions(t.Context(), client.SessionFilter{}, client.List{Limit: 1})

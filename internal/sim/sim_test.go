@@ -21,8 +21,8 @@ import (
 
 const (
 	// shortSchedules and shortTime bound the form that runs with all other tests, whichever ends first.
-	shortSchedules = 150
-	shortTime      = 20 * time.Second
+	shortSchedules = 60
+	shortTime      = 10 * time.Second
 	// maxBroken ends a run: so many schedules that broke a promise say what there is to say.
 	maxBroken = 20
 )
