@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ var testSizes = CeilingOptions{Kinds: ceilings(), BodyBytes: 900, TokenBytes: 69
 
 func testCeilings(t *testing.T, tokens ...string) *ceilingServer {
 	t.Helper()
-	s, err := startCeilings(t.Context(), os.Args[0], testSizes, tokens, nil, t.Output())
+	s, err := startCeilings(t.Context(), deputy(t), testSizes, tokens, nil, t.Output())
 	require.NoError(t, err)
 	t.Cleanup(s.stop)
 	return s

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -22,7 +21,7 @@ import (
 func onItsOwn(t *testing.T, workload string, change func(*DriveOptions)) *result.Result {
 	t.Helper()
 	o := DriveOptions{
-		Workload: workload, Self: true, Binary: os.Args[0], Rate: 200, Duration: 500 * time.Millisecond, WarmUp: 100 * time.Millisecond,
+		Workload: workload, Self: true, Binary: deputy(t), Rate: 200, Duration: 500 * time.Millisecond, WarmUp: 100 * time.Millisecond,
 		Connections: 8, Stderr: t.Output(),
 	}
 	if change != nil {
@@ -35,7 +34,7 @@ func onItsOwn(t *testing.T, workload string, change func(*DriveOptions)) *result
 }
 
 func TestEveryWorkloadIsAnsweredAsItShould(t *testing.T) {
-	nodes, err := startOwnCluster(t.Context(), ownClusterOptions{binary: os.Args[0], parent: t.TempDir(), nodes: 2})
+	nodes, err := startOwnCluster(t.Context(), ownClusterOptions{binary: deputy(t), parent: t.TempDir(), nodes: 2})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, nodes.close()) }()
 	api, err := nodes.client()
@@ -90,7 +89,7 @@ func TestAStallOfOneNodeShowsInTheTailOfAnOpenLoad(t *testing.T) {
 	t.Parallel()
 	const stall = 200 * time.Millisecond
 	r, err := Drive(t.Context(), DriveOptions{
-		Workload: "mint", OwnNodes: 3, TLS: true, Folder: t.TempDir(), Binary: os.Args[0], Rate: 300, Duration: time.Second,
+		Workload: "mint", OwnNodes: 3, TLS: true, Folder: t.TempDir(), Binary: deputy(t), Rate: 300, Duration: time.Second,
 		WarmUp: 200 * time.Millisecond, Connections: 6, Stall: stall,
 	})
 	require.NoError(t, err)
@@ -110,7 +109,7 @@ func TestAStallOfOneNodeShowsInTheTailOfAnOpenLoad(t *testing.T) {
 func TestAFailoverIsOnTheTimeline(t *testing.T) {
 	t.Parallel()
 	r, err := Drive(t.Context(), DriveOptions{
-		Workload: "failover", OwnNodes: 3, Folder: t.TempDir(), Binary: os.Args[0], Rate: 90, Duration: 3 * time.Second,
+		Workload: "failover", OwnNodes: 3, Folder: t.TempDir(), Binary: deputy(t), Rate: 90, Duration: 3 * time.Second,
 		WarmUp: 100 * time.Millisecond, Connections: 9, FaultAfter: 500 * time.Millisecond,
 	})
 	require.NoError(t, err)
@@ -207,7 +206,7 @@ func (l *liar) handle(ctx *fasthttp.RequestCtx) {
 // lied drives a workload against a server whose answers are changed from the warm-up on.
 func lied(t *testing.T, workload string, lie func(path string, request, answer []byte) []byte) *result.Result {
 	t.Helper()
-	p, err := start(t.Context(), os.Args[0], []string{"bench", "self-server"}, nil, nil, t.Output())
+	p, err := start(t.Context(), deputy(t), []string{"bench", "self-server"}, nil, nil, t.Output())
 	require.NoError(t, err)
 	t.Cleanup(p.stop)
 	var address selfAddress
@@ -216,7 +215,7 @@ func lied(t *testing.T, workload string, lie func(path string, request, answer [
 	api, err := client.New(client.Options{Addresses: []string{"http://" + serve(t, l.handle)}, Token: address.Token})
 	require.NoError(t, err)
 	r, err := Drive(t.Context(), DriveOptions{
-		Workload: workload, Client: api, Token: address.Token, Binary: os.Args[0], Rate: 500, Duration: time.Second, WarmUp: 200 * time.Millisecond,
+		Workload: workload, Client: api, Token: address.Token, Binary: deputy(t), Rate: 500, Duration: time.Second, WarmUp: 200 * time.Millisecond,
 		Connections: 4, Fenced: true, PerMint: 2, RevokeEvery: 1, beforeLoad: func() { l.began.Store(true) },
 	})
 	require.NoError(t, err)
@@ -330,7 +329,7 @@ func TestDriveOptionsAreCheckedBeforeAnythingStarts(t *testing.T) {
 		"no ramp": func(o *DriveOptions) {
 			o.Search, o.SLO, o.Ramp = true, slo, &load.Shape{From: 1, To: 2, Length: time.Second}
 		},
-		"needs two nodes at least":       func(o *DriveOptions) { o.Workload, o.Binary = "introspect-cold", os.Args[0] },
+		"needs two nodes at least":       func(o *DriveOptions) { o.Workload, o.Binary = "introspect-cold", deputy(t) },
 		"rate is -1":                     func(o *DriveOptions) { o.Rate = -1 },
 		"connections is -1":              func(o *DriveOptions) { o.Connections = -1 },
 		"as its tokens end":              func(o *DriveOptions) { o.Duration = time.Hour },

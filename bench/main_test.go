@@ -1,90 +1,51 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"os"
-	"slices"
-	"strconv"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
-
-	"github.com/deputy-id/deputy/server"
 )
 
-// TestMain lets the test binary stand in for the deputy binary where a run starts processes of its own.
+// workshop is where the binary is built, for all tests of this run.
+var workshop string
+
 func TestMain(m *testing.M) {
-	if len(os.Args) < 3 || os.Args[1] != "bench" && os.Args[1] != "server" {
-		os.Exit(m.Run())
-	}
-	var err error
-	switch os.Args[2] {
-	case "--config":
-		err = serverProcess(os.Args[3])
-	case "ceiling-server":
-		err = ceilingProcess(os.Args[3:])
-	case "self-server":
-		err = ServeSelf(context.Background(), os.Stdin, os.Stdout)
-	case "node-server":
-		err = ServeNode(context.Background(), os.Stdin, os.Stdout)
-	case "raft-server":
-		err = ServeRaft(context.Background(), os.Stdin, os.Stdout)
-	default:
-		err = fmt.Errorf("unknown command %s", os.Args[2])
-	}
+	dir, err := os.MkdirTemp("", "deputy-bench-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(0)
+	workshop = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
-// serverProcess is deputy server --config.
-func serverProcess(file string) error {
-	config, err := server.LoadConfig(file)
+// built is the deputy binary that runs start their processes with. It is built without the race detector, whatever the
+// tests are: a run loads it, and each package that it is made of has tests of its own.
+var built = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(workshop, "deputy")
+	out, err := exec.Command("go", "build", "-race=false", "-buildvcs=false", "-o", path, "../cmd/deputy").CombinedOutput()
 	if err != nil {
-		return err
+		return "", fmt.Errorf("building deputy: %w\n%s", err, out)
 	}
-	node, err := server.New(server.Options{Config: config, Logger: config.Logger(os.Stderr)})
-	if err != nil {
-		return err
-	}
-	if err := node.Start(context.Background()); err != nil {
-		return err
-	}
-	return node.Wait(context.Background()) // until it is killed
-}
+	return path, nil
+})
 
-// ceilingProcess reads the flags that startCeilings writes.
-func ceilingProcess(args []string) error {
-	var o CeilingOptions
-	for pair := range slices.Chunk(args, 2) {
-		if len(pair) < 2 {
-			return fmt.Errorf("flag %s lacks its value", pair[0])
-		}
-		var err error
-		switch pair[0] {
-		case "--kind":
-			o.Kinds = append(o.Kinds, Ceiling(pair[1]))
-		case "--body-bytes":
-			o.BodyBytes, err = strconv.Atoi(pair[1])
-		case "--token-bytes":
-			o.TokenBytes, err = strconv.Atoi(pair[1])
-		case "--verify-key":
-			o.VerifyKey = pair[1]
-		default:
-			err = fmt.Errorf("unknown flag %s", pair[0])
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return ServeCeilings(context.Background(), o, os.Stdin, os.Stdout)
+func deputy(t *testing.T) string {
+	t.Helper()
+	path, err := built()
+	require.NoError(t, err)
+	return path
 }
 
 func get(path string) []byte {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -83,7 +82,7 @@ func testOptions(t *testing.T, node *fakeNode, workload Workload) Options {
 		node.objects = map[string]any{}
 	}
 	return Options{
-		Workload: workload, Client: testClient(t, "http://"+serve(t, node.handle)), Binary: os.Args[0],
+		Workload: workload, Client: testClient(t, "http://"+serve(t, node.handle)), Binary: deputy(t),
 		Concurrency: 4, Duration: 100 * time.Millisecond, WarmUp: 10 * time.Millisecond, Rounds: 2, WarmTokens: 3,
 		Stderr: t.Output(),
 	}
@@ -151,7 +150,7 @@ func TestRunBringsUpARealServerOfItsOwn(t *testing.T) {
 			profile := filepath.Join(t.TempDir(), "cpu.out")
 
 			report, err := Run(t.Context(), Options{
-				Workload: workload, Binary: os.Args[0], Concurrency: 4, Duration: 400 * time.Millisecond,
+				Workload: workload, Binary: deputy(t), Concurrency: 4, Duration: 400 * time.Millisecond,
 				WarmUp: 50 * time.Millisecond, Rounds: 2, WarmTokens: 8, Profile: profile, Stderr: t.Output(),
 			})
 
@@ -170,7 +169,7 @@ func TestRunBringsUpARealServerOfItsOwn(t *testing.T) {
 
 func TestMintsUnderMorePoliciesAreMeasuredAndNamedSo(t *testing.T) {
 	report, err := Run(t.Context(), Options{
-		Workload: WorkloadMint, Binary: os.Args[0], Concurrency: 4, Duration: 200 * time.Millisecond,
+		Workload: WorkloadMint, Binary: deputy(t), Concurrency: 4, Duration: 200 * time.Millisecond,
 		WarmUp: 10 * time.Millisecond, Rounds: 2, Policies: 20, SecretOnly: true,
 	})
 	require.NoError(t, err)

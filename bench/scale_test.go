@@ -52,12 +52,9 @@ func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
 func TestARestartIsThatOfARealServerWithItsData(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	binary, err := os.Executable()
-	require.NoError(t, err)
-
 	report, err := Restart(t.Context(), RestartOptions{
 		ScaleOptions: ScaleOptions{Agents: 20, Delegations: 200, Revocations: 1500, Rounds: 1, Round: 20 * time.Millisecond},
-		Binary:       binary, Folder: folder,
+		Binary:       deputy(t), Folder: folder,
 	})
 
 	require.NoError(t, err)

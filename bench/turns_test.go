@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 func TestWritesTakeTurnsWithBareRaft(t *testing.T) {
 	t.Parallel()
 	r, err := Writes(t.Context(), WriteOptions{
-		Binary: os.Args[0], Folder: t.TempDir(), Callers: 12, Duration: 400 * time.Millisecond, WarmUp: 100 * time.Millisecond, Rounds: 2,
+		Binary: deputy(t), Folder: t.TempDir(), Callers: 12, Duration: 400 * time.Millisecond, WarmUp: 100 * time.Millisecond, Rounds: 2,
 		Stderr: t.Output(),
 	})
 	require.NoError(t, err)
@@ -37,7 +36,7 @@ func TestWritesTakeTurnsWithBareRaft(t *testing.T) {
 
 func TestBareRaftReallyReplicatesWhatItAcknowledges(t *testing.T) {
 	t.Parallel()
-	r, err := startRawRaft(t.Context(), os.Args[0], t.TempDir(), 3, 100, t.Output())
+	r, err := startRawRaft(t.Context(), deputy(t), t.TempDir(), 3, 100, t.Output())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.close()) }()
 
@@ -59,7 +58,7 @@ func TestBareRaftReallyReplicatesWhatItAcknowledges(t *testing.T) {
 
 func TestLatencyIsMeasuredAtHalfOfTheMaximumBesideAnEmptyHandler(t *testing.T) {
 	r, err := MeasureLatency(t.Context(), LatencyOptions{
-		Binary: os.Args[0], Connections: 4, Runs: 2, Duration: 200 * time.Millisecond, Maximum: 200 * time.Millisecond, WarmUp: 50 * time.Millisecond,
+		Binary: deputy(t), Connections: 4, Runs: 2, Duration: 200 * time.Millisecond, Maximum: 200 * time.Millisecond, WarmUp: 50 * time.Millisecond,
 		MaxLag: time.Second,
 	})
 	require.NoError(t, err)
@@ -80,7 +79,7 @@ func TestLatencyIsMeasuredAtHalfOfTheMaximumBesideAnEmptyHandler(t *testing.T) {
 
 func TestColdIntrospectionIsOfTokensThatAnotherNodeHasMinted(t *testing.T) {
 	o := Options{
-		Workload: WorkloadIntrospect, Cold: true, Binary: os.Args[0], Concurrency: 2, Duration: 200 * time.Millisecond,
+		Workload: WorkloadIntrospect, Cold: true, Binary: deputy(t), Concurrency: 2, Duration: 200 * time.Millisecond,
 		WarmUp: 50 * time.Millisecond, Rounds: 2, WarmTokens: 4, Stderr: t.Output(),
 	}
 	report, err := Run(t.Context(), o)
