@@ -138,10 +138,10 @@ func replaceHead(dir string, text []byte, durable bool) error {
 	return syncFolder(dir)
 }
 
-// recordsBetween words the records after one up to another.
-func recordsBetween(after, through uint64) string {
+// recordsWere words what happened to the records after one up to another.
+func recordsWere(after, through uint64) string {
 	if through == after+1 {
-		return fmt.Sprintf("record %d", through)
+		return fmt.Sprintf("record %d was", through)
 	}
-	return fmt.Sprintf("records %d to %d", after+1, through)
+	return fmt.Sprintf("records %d to %d were", after+1, through)
 }

@@ -57,17 +57,17 @@ func (r *recovered) judgeHead(dir, node string, key ed25519.PublicKey) error {
 		if h.Through == 0 {
 			return nil // a crash came before the log was begun
 		}
-		return damagedHead(dir, fmt.Errorf("%s of log %s are not there, as the node sealed at %s", recordsBetween(0, h.Through), h.Log, h.Time))
+		return damagedHead(dir, fmt.Errorf("%s in log %s, as the node sealed at %s, and there is no segment", recordsWere(0, h.Through), h.Log, h.Time))
 	}
 	last := r.state.chain.sequence
 	switch {
 	case h.Log != r.state.header.Log:
 		return damagedHead(dir, fmt.Errorf("it is of log %s, the segments are of log %s", h.Log, r.state.header.Log))
 	case h.Through > last:
-		return damagedHead(dir, fmt.Errorf("%s were cut off: the log ends with record %d, and at %s the node sealed that it reaches to %d",
-			recordsBetween(last, h.Through), last, h.Time, h.Through))
+		return damagedHead(dir, fmt.Errorf("%s cut off: the log ends with record %d, and at %s the node sealed that it reaches to %d",
+			recordsWere(last, h.Through), last, h.Time, h.Through))
 	case h.Closed && h.Through < last && !r.wentOn(key):
-		return damagedHead(dir, fmt.Errorf("%s were added after the node had closed the log at %s", recordsBetween(h.Through, last), h.Time))
+		return damagedHead(dir, fmt.Errorf("%s added after the node had closed the log at %s", recordsWere(h.Through, last), h.Time))
 	}
 	there, known, err := r.hashOf(dir, h.Through)
 	if err != nil {

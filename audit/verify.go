@@ -209,10 +209,10 @@ func (v *verifier) record(line []byte, segment uint64, ahead *bufio.Reader) {
 		v.bad(FlawReplaced, "it doesn't continue the record before it: one of the two is not the one that was written")
 		return
 	}
-	if v.report.Records == 0 && !v.fitsHead(f.sequence-1, &f.prev) {
+	if v.line == 1 && !v.header(line, &f, segment) {
 		return
 	}
-	if v.line == 1 && !v.header(line, &f, segment) {
+	if v.report.Records == 0 && !v.fitsHead(f.sequence-1, &f.prev) {
 		return
 	}
 	if v.line > 1 && Kind(f.kind) == KindSegment {

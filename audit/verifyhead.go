@@ -27,7 +27,7 @@ func (v *verifier) readHead() (err error) {
 // fitsHead compares a record with the head, if that speaks of it.
 func (v *verifier) fitsHead(sequence uint64, hash *Hash) bool {
 	h := v.head
-	if h == nil || sequence == 0 || h.Through != sequence || h.Head == *hash {
+	if h == nil || sequence == 0 || h.Through != sequence || h.Head == *hash || h.Node != v.report.Node || h.Log != v.report.Log {
 		return true
 	}
 	v.broken = true
@@ -71,7 +71,7 @@ func (v *verifier) finishHead(empty bool) {
 	h, last := v.head, v.report.Last
 	switch live := v.written.sequence > 0 && (!v.broken || v.torn); {
 	case live && last < v.written.sequence:
-		flaw(FlawTruncated, last+1, "%s were cut off: the running node has written them", recordsBetween(last, v.written.sequence))
+		flaw(FlawTruncated, last+1, "%s cut off: the running node has written them", recordsWere(last, v.written.sequence))
 		return
 	case live && last == v.written.sequence && v.report.Head != v.written.head:
 		flaw(FlawRewritten, last, "the running node has written another record %d", last)
@@ -88,7 +88,7 @@ func (v *verifier) finishHead(empty bool) {
 		return
 	case empty:
 		if h.Through > 0 {
-			flaw(FlawTruncated, 0, "%s of log %s of node %s are missing, as was sealed at %s", recordsBetween(0, h.Through), h.Log, h.Node, h.Time)
+			flaw(FlawTruncated, 0, "%s in log %s of node %s, as it sealed at %s", recordsWere(0, h.Through), h.Log, h.Node, h.Time)
 		}
 		return
 	case v.broken && !v.torn:
@@ -100,9 +100,9 @@ func (v *verifier) finishHead(empty bool) {
 	v.report.Sealed, v.report.Closed = h.Through, h.Closed
 	switch {
 	case h.Through > last && v.written.sequence == 0: // a running node may have sealed what came since
-		flaw(FlawTruncated, last+1, "%s were cut off: the log ends with record %d, and at %s the node sealed that it reaches to %d",
-			recordsBetween(last, h.Through), last, h.Time, h.Through)
+		flaw(FlawTruncated, last+1, "%s cut off: the log ends with record %d, and at %s the node sealed that it reaches to %d",
+			recordsWere(last, h.Through), last, h.Time, h.Through)
 	case h.Closed && h.Through < last && v.signed <= h.Through:
-		flaw(FlawAdded, h.Through+1, "%s were added after the node had closed the log at %s", recordsBetween(h.Through, last), h.Time)
+		flaw(FlawAdded, h.Through+1, "%s added after the node had closed the log at %s", recordsWere(h.Through, last), h.Time)
 	}
 }
