@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envChild); dir != "" {
+		if n := os.Getenv(envUnsealed); n != "" {
+			os.Exit(appendAndWait(dir, n))
+		}
 		os.Exit(appendUntilKilled(dir))
 	}
 	goleak.VerifyTestMain(m)

@@ -86,7 +86,7 @@ func (v *verifier) finishHead(empty bool) {
 		return
 	case h == nil:
 		return
-	case empty:
+	case empty, v.torn && v.report.Records == 0: // a crash may come before the log is begun
 		if h.Through > 0 {
 			flaw(FlawTruncated, 0, "%s in log %s of node %s, as it sealed at %s", recordsWere(0, h.Through), h.Log, h.Node, h.Time)
 		}
