@@ -117,9 +117,9 @@ func readHead(folder fs.FS, name string) (*sealedHead, error) {
 var errBadHead = errors.New("the file is no sealed head")
 
 // replaceHead puts another head in place of the one that is there. After a crash at any moment the name holds one or
-// the other in whole: the new one is on the disk before it gets the name. That the name is, too, takes durable; without
-// it a power cut may bring the old head back, which the log reaches beyond.
-func replaceHead(dir string, text []byte, durable bool) error {
+// the other in whole: the new one is on the disk before it gets the name. Unlike privatefile.Replace it may be called
+// tens of times a second for years, so it has one draft, which crashes can't multiply.
+func replaceHead(dir string, text []byte) error {
 	draft := filepath.Join(dir, headDraft)
 	f, err := os.OpenFile(draft, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -131,9 +131,6 @@ func replaceHead(dir string, text []byte, durable bool) error {
 	}
 	if err := os.Rename(draft, filepath.Join(dir, headFile)); err != nil {
 		return err
-	}
-	if !durable {
-		return nil
 	}
 	return syncFolder(dir)
 }

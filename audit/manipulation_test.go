@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -34,18 +33,16 @@ func joinLines(lines [][]byte) []byte { return bytes.Join(lines, nil) }
 
 // evidence is a log on which one can try what one likes.
 type evidence struct {
-	files     map[string][]byte
-	segments  []string // names, oldest first
-	all       []string // names of everything that a manipulation may hit: segments, their indexes, the sealed head
-	sealed    map[string]int
-	witnesses []Checkpoint
-	keys      map[string]ed25519.PublicKey
+	files    map[string][]byte
+	segments []string       // names, oldest first
+	all      []string       // names of everything that a manipulation may hit: segments, their indexes, the sealed head
+	sealed   map[string]int // how much of each file is sealed
 }
 
 // read takes the files of a log whose head is sealed.
 func (e *evidence) read(t testing.TB, dir string) *evidence {
 	t.Helper()
-	e.files, e.sealed, e.keys = map[string][]byte{}, map[string]int{}, keysOf("n1")
+	e.files, e.sealed = map[string][]byte{}, map[string]int{}
 	firsts, _, err := segmentNames(os.DirFS(dir))
 	require.NoError(t, err)
 	require.Greater(t, len(firsts), 2)
@@ -82,7 +79,7 @@ func tinySegments(dir string) Options {
 }
 
 // closedEvidence is a log of several small segments that was closed in good order, the first of them removed after its
-// time where pruned. Of one that is pruned somebody has a checkpoint.
+// time where pruned.
 func closedEvidence(t testing.TB, pruned bool) *evidence {
 	t.Helper()
 	o := tinySegments(t.TempDir())
@@ -91,12 +88,7 @@ func closedEvidence(t testing.TB, pruned bool) *evidence {
 	}
 	e := &evidence{}
 	l := openLog(t, o)
-	for i := range 30 {
-		appendAll(t, l, i, i+1)
-		if c, ok := l.Checkpoint(); ok && i == 20 && pruned {
-			e.witnesses = append(e.witnesses, c)
-		}
-	}
+	appendAll(t, l, 0, 30)
 	if pruned {
 		require.NoError(t, l.house.clean(t.Context()))
 	}
@@ -138,11 +130,11 @@ func appendAndWait(dir, unsealed string) int {
 	o := tinySegments(dir)
 	o.CheckpointEvery = time.Hour
 	var stop atomic.Bool
-	o.replaceHead = func(dir string, text []byte, durable bool) error {
+	o.replaceHead = func(dir string, text []byte) error {
 		if stop.Load() {
 			return errors.New("it is to be killed first")
 		}
-		return replaceHead(dir, text, durable)
+		return replaceHead(dir, text)
 	}
 	n, err := strconv.Atoi(unsealed)
 	l, notOpen := Open(o)
@@ -189,7 +181,7 @@ func (e *evidence) verify(t testing.TB) *Report {
 	for name, text := range e.files {
 		folder[name] = &fstest.MapFile{Data: text}
 	}
-	r, err := verify(context.Background(), folder, VerifyOptions{Keys: e.keys, Checkpoints: e.witnesses})
+	r, err := verify(context.Background(), folder, VerifyOptions{Keys: keysOf("n1")})
 	if err != nil {
 		t.Error(err)
 		return &Report{}

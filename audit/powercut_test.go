@@ -69,13 +69,11 @@ func (b *blackBox) watch(o *Options) {
 		}
 		return &watchedFile{File: f.(*os.File), box: b, name: filepath.Base(path)}, nil
 	}
-	o.replaceHead = func(dir string, text []byte, durable bool) error {
-		err := replaceHead(dir, text, durable)
+	o.replaceHead = func(dir string, text []byte) error {
 		text = bytes.Clone(text)
 		b.note(func() { b.heads = append(b.heads, text) })
-		if durable {
-			b.note(func() { b.heads = [][]byte{text} })
-		}
+		err := replaceHead(dir, text)
+		b.note(func() { b.heads = [][]byte{text} })
 		return err
 	}
 }

@@ -106,9 +106,7 @@ func (s *sealer) seal(closed bool) error {
 		Node: o.Node, Log: s.log.id, Through: due.sequence, Head: due.head, Closed: closed, Time: identity.InstantOf(o.Now()),
 	}
 	h.Signature = o.Signer.Sign(h.appendMessage(nil))
-	// The first one takes back that the log is closed, and the last one says it: a power cut must not undo either.
-	err := o.replaceHead(o.Dir, h.appendFile(nil), before == nil || closed)
-	if err != nil {
+	if err := o.replaceHead(o.Dir, h.appendFile(nil)); err != nil {
 		s.log.metrics.unsealed.Inc()
 		if !s.failed {
 			s.log.logger.Warn("the head of the audit log can't be sealed; the log goes on, but what is cut off behind the last head shows at other nodes only",
