@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -34,6 +35,7 @@ func joinLines(lines [][]byte) []byte { return bytes.Join(lines, nil) }
 // evidence is a log on which one can try what one likes.
 type evidence struct {
 	files    map[string][]byte
+	keys     map[string]ed25519.PublicKey
 	segments []string       // names, oldest first
 	all      []string       // names of everything that a manipulation may hit: segments, their indexes, the sealed head
 	sealed   map[string]int // how much of each file is sealed
@@ -42,7 +44,7 @@ type evidence struct {
 // read takes the files of a log whose head is sealed.
 func (e *evidence) read(t testing.TB, dir string) *evidence {
 	t.Helper()
-	e.files, e.sealed = map[string][]byte{}, map[string]int{}
+	e.files, e.sealed, e.keys = map[string][]byte{}, map[string]int{}, keysOf("n1")
 	firsts, _, err := segmentNames(os.DirFS(dir))
 	require.NoError(t, err)
 	require.Greater(t, len(firsts), 2)
@@ -73,8 +75,7 @@ func (e *evidence) read(t testing.TB, dir string) *evidence {
 
 func tinySegments(dir string) Options {
 	o := testOptions(dir)
-	o.CheckpointRecords = 24
-	o.SegmentBytes, o.tinyBounds = 5<<10, true
+	o.SegmentBytes, o.tinyBounds = 4<<10, true
 	return o
 }
 
@@ -83,16 +84,18 @@ func tinySegments(dir string) Options {
 func closedEvidence(t testing.TB, pruned bool) *evidence {
 	t.Helper()
 	o := tinySegments(t.TempDir())
+	records := 12
 	if pruned {
-		o.RetainBytes, o.HardBytes = 13<<10, 13<<10
+		o.RetainBytes, o.HardBytes = 7<<10, 7<<10
+		records = 24
 	}
 	e := &evidence{}
 	l := openLog(t, o)
-	appendAll(t, l, 0, 30)
+	appendAll(t, l, 0, records)
 	if pruned {
 		require.NoError(t, l.house.clean(t.Context()))
 	}
-	appendAll(t, l, 30, 34)
+	appendAll(t, l, records, records+2)
 	l.indexes.fill(t.Context(), 99)
 	closeLog(t, l)
 	e.read(t, o.Dir)
@@ -139,7 +142,7 @@ func appendAndWait(dir, unsealed string) int {
 	n, err := strconv.Atoi(unsealed)
 	l, notOpen := Open(o)
 	if err = errors.Join(err, notOpen); err == nil {
-		err = l.appendSealed(25, n, &stop)
+		err = l.appendSealed(9, n, &stop)
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -181,7 +184,7 @@ func (e *evidence) verify(t testing.TB) *Report {
 	for name, text := range e.files {
 		folder[name] = &fstest.MapFile{Data: text}
 	}
-	r, err := verify(context.Background(), folder, VerifyOptions{Keys: keysOf("n1")})
+	r, err := verify(context.Background(), folder, VerifyOptions{Keys: e.keys})
 	if err != nil {
 		t.Error(err)
 		return &Report{}
@@ -369,7 +372,7 @@ func TestEveryManipulationIsFound(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	logs := []*evidence{closedEvidence(t, false), closedEvidence(t, true), killedEvidence(t, 0), killedEvidence(t, 4)}
+	logs := []*evidence{closedEvidence(t, false), closedEvidence(t, true), killedEvidence(t, 0), killedEvidence(t, 2)}
 	var mu sync.Mutex
 	flaws := map[Flaw]int{}
 	const workers = 2

@@ -79,7 +79,7 @@ func TestLogThatContradictsItselfIsNoticed(t *testing.T) {
 func TestWitnessesGrowThinnerWithAgeAndFewerThanABound(t *testing.T) {
 	o := keepingPeers(t.TempDir())
 	l := openLog(t, o)
-	const last = 1500
+	const last = 1200
 	for i := 1; i <= last; i++ {
 		require.NoError(t, l.KeepPeer(madeBy("n2", logID(1), uint64(i), byte(i), int64(i))))
 	}

@@ -116,6 +116,7 @@ func TestPowerCutIsNeverTakenForAManipulation(t *testing.T) {
 			closeLog(t, l)
 		}
 	})
+	keys := keysOf("n1")
 	starts, torn, behind := 0, 0, 0
 	for i := range box.moments {
 		m := &box.moments[i]
@@ -125,7 +126,7 @@ func TestPowerCutIsNeverTakenForAManipulation(t *testing.T) {
 			for name, text := range left {
 				folder[name] = &fstest.MapFile{Data: text}
 			}
-			r, err := verify(context.Background(), folder, VerifyOptions{Keys: keysOf("n1")})
+			r, err := verify(context.Background(), folder, VerifyOptions{Keys: keys})
 			require.NoError(t, err)
 			for _, p := range r.Problems {
 				switch p.Flaw {
