@@ -134,8 +134,9 @@ func readCheckpoint(line []byte, f *frame) (Checkpoint, error) {
 type header struct {
 	Format int              `json:"format"`
 	Log    string           `json:"log"`
-	Began  identity.Instant `json:"began"` // when the log was begun
-	Key    []byte           `json:"key"`   // the node's public key, to say which; verifying takes keys from elsewhere
+	Began  identity.Instant `json:"began"`  // when the log was begun
+	Key    []byte           `json:"key"`    // the node's public key, to say which; verifying takes keys from elsewhere
+	Sealed bool             `json:"sealed"` // the log has a sealed head; those of older programs have none
 }
 
 // segmentFormat is raised when older programs can't read a segment any more.
@@ -151,6 +152,9 @@ func appendHeaderBody(dst []byte, at identity.Instant, h *header) []byte {
 	e.b = append(e.b, `,"key":"`...)
 	e.b = base64.StdEncoding.AppendEncode(e.b, h.Key)
 	e.b = append(e.b, '"')
+	if h.Sealed {
+		e.b = append(e.b, `,"sealed":true`...)
+	}
 	return e.b
 }
 

@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envChild); dir != "" {
+		if n := os.Getenv(envUnsealed); n != "" {
+			os.Exit(appendAndWait(dir, n))
+		}
 		os.Exit(appendUntilKilled(dir))
 	}
 	goleak.VerifyTestMain(m)
@@ -128,4 +131,62 @@ func requireWhole(t testing.TB, dir string, witnesses ...Checkpoint) *Report {
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	require.Eventually(t, condition, 20*time.Second, time.Millisecond, what)
+}
+
+// leaveHead writes the head that the node n1 would have sealed at record n of the log in these lines; 0 is before the
+// first.
+func leaveHead(t testing.TB, dir string, lines [][]byte, n int, closed bool) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, headFile), headAt(t, lines, n, closed), 0o600))
+}
+
+func headAt(t testing.TB, lines [][]byte, n int, closed bool) []byte {
+	t.Helper()
+	_, _, f, err := cutLine(lines[0])
+	require.NoError(t, err)
+	first, err := readHeader(bytes.TrimSpace(lines[0]), &f)
+	require.NoError(t, err)
+	h := &sealedHead{Node: "n1", Log: first.Log, Closed: closed, Time: f.instant()}
+	if n > 0 {
+		_, _, f, err := cutLine(lines[n-1])
+		require.NoError(t, err)
+		h.Through, h.Head = f.sequence, f.hash
+	}
+	h.Signature = keyOfNode("n1").Sign(h.appendMessage(nil))
+	return h.appendFile(nil)
+}
+
+// headOf reads the head in a folder.
+func headOf(t testing.TB, dir string) *sealedHead {
+	t.Helper()
+	h, err := readHead(os.DirFS(dir), headFile)
+	require.NoError(t, err)
+	require.NotNil(t, h)
+	require.NoError(t, h.verify(keyOfNode("n1").Public()))
+	return h
+}
+
+// copyFolder copies the files of a log.
+func copyFolder(t testing.TB, from string) (to string) {
+	t.Helper()
+	to = t.TempDir()
+	entries, err := os.ReadDir(from)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(from, e.Name()))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(to, e.Name()), text, 0o600))
+	}
+	return to
+}
+
+// problemsOf verifies a folder.
+func problemsOf(t testing.TB, dir string, witnesses ...Checkpoint) []Problem {
+	t.Helper()
+	r, err := Verify(context.Background(), dir, VerifyOptions{Keys: keysOf("n1"), Checkpoints: witnesses})
+	require.NoError(t, err)
+	return r.Problems
 }

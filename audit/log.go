@@ -30,6 +30,7 @@ type Log struct {
 	queue       *queue
 	catalog     *catalog
 	syncer      *syncer
+	sealer      *sealer
 	writer      *writer
 	checkpoints *publisher
 	peers       *peers
@@ -95,7 +96,7 @@ func lockFolder(dir string) (*os.File, error) {
 }
 
 func (l *Log) start() (err error) {
-	r, err := recoverFolder(l.options.Dir, l.options.Node)
+	r, err := recoverFolder(l.options.Dir, l.options.Node, l.options.Signer.Public())
 	if err != nil {
 		return err
 	}
@@ -135,6 +136,7 @@ func (l *Log) run() {
 		l.writer.run()
 	}()
 	l.group.Go(func() { l.syncer.run(background) })
+	l.group.Go(func() { l.sealer.run(background) })
 	l.group.Go(func() { l.checkpoints.run(background) })
 	l.group.Go(func() { l.house.run(background) })
 	l.group.Go(func() { l.indexes.run(background) })
@@ -171,30 +173,68 @@ func (l *Log) begin(r *recovered) error {
 			w.latest = s.newest.Time
 		}
 	}
+	at := mark{size: w.size, sequence: w.written.sequence, head: w.written.head}
+	l.sealer = newSealer(l)
+	l.sealer.reached(at)
+	if r.state == nil && !r.headLost {
+		// The header will say that there is a head, so the head comes first.
+		if err := l.sealer.seal(false); err != nil {
+			return err
+		}
+	}
 	var err error
 	if w.file, err = l.options.openFile(l.catalog.path(w.first), r.state == nil); err != nil {
 		return fmt.Errorf("opening the last segment: %w", err)
 	}
-	at := mark{size: w.size, sequence: w.written.sequence, head: w.written.head}
 	l.syncer = newSyncer(w.file, at, l.options.SyncWithin, l.metrics)
-	l.syncer.onFailure = l.queue.nudge
+	l.syncer.onFailure, l.syncer.onSynced = l.queue.nudge, l.sealer.reached
 	l.catalog.segments = r.segments
 	if r.state != nil {
 		l.catalog.commit(w.first, w.written.sequence, w.size, w.written.head)
 	}
 	// What a killed process wrote may be in the kernel's hands only.
-	err = errors.Join(w.file.Sync(), syncFolder(l.options.Dir), w.prepare())
+	err = errors.Join(w.file.Sync(), syncFolder(l.options.Dir))
+	if err == nil && !r.headLost {
+		// All that a killed process left is sealed before anything else happens, and a log is not called closed any more
+		// that is about to go on. Where that can't be done, on a full disk say, the sealer tries again.
+		sealed := l.sealer.seal(false) == nil
+		w.stuck = sealed && !r.state.headed()
+	}
+	if err == nil {
+		err = w.prepare()
+	}
 	if err == nil && r.cut != nil {
 		l.logger.Warn("half a line at the end of the audit log was cut off, as a crash leaves it", "segment", r.torn, "bytes", r.cut.torn)
 		w.own(appendRecoveredBody(nil, w.now(), r.torn, r.cut.torn, r.cut.tornSum))
 	}
+	if err == nil && r.headLost {
+		l.logger.Error("the audit log goes on without its sealed head, as the file head.lost says that it is to", "after", w.written.sequence)
+		w.own(appendHeadLostBody(nil, w.now(), r.lost))
+	}
 	if err == nil {
 		err = w.flush()
+	}
+	if err == nil {
+		err = l.settleHead(r)
 	}
 	if err != nil {
 		return errors.Join(err, w.file.Close())
 	}
 	return nil
+}
+
+// settleHead removes the word that the log is to go on without its head, once that is recorded and there is a new one.
+func (l *Log) settleHead(r *recovered) error {
+	if !r.headLost && !r.settled {
+		return nil
+	}
+	if err := l.syncer.sync(); err != nil {
+		return err
+	}
+	if l.sealer.seal(false) != nil {
+		return nil // it is recorded, and once more after the next start
+	}
+	return os.Remove(filepath.Join(l.options.Dir, headLost))
 }
 
 // Append records a decision and returns once it is written: an answer may go out then. A nil error with FullDropAndCount
@@ -275,6 +315,7 @@ func (l *Log) close(ctx context.Context) error {
 	if err == nil {
 		err = l.syncer.sync()
 	}
+	whole := err == nil
 	l.catalog.end()
 	for _, c := range l.sinks {
 		close(c.hurry)
@@ -284,6 +325,9 @@ func (l *Log) close(ctx context.Context) error {
 	}
 	l.cancel()
 	l.group.Wait()
+	if whole {
+		err = errors.Join(err, l.sealer.seal(true))
+	}
 	l.metrics.unregister()
 	return errors.Join(err, l.peers.close(), l.writer.file.Close(), l.lock.Close())
 }

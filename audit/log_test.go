@@ -215,7 +215,7 @@ func TestAnyShellCanCheckTheChain(t *testing.T) {
 		script, _, _ := strings.Cut(part, "```")
 		scripts = append(scripts, script)
 	}
-	require.Len(t, scripts, 2, "one for the chain, one for a signature")
+	require.Len(t, scripts, 3, "for the chain, for a checkpoint's signature, and for the head's")
 
 	key := filepath.Join(t.TempDir(), "n1.pub.der")
 	spki := append([]byte{0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00}, keyOfNode("n1").Public()...)
@@ -230,9 +230,11 @@ func TestAnyShellCanCheckTheChain(t *testing.T) {
 	out, err := run(scripts[0])
 	require.NoError(t, err, out)
 	require.Contains(t, out, fmt.Sprintf("%d records follow from each other", len(linesOf(t, o.Dir))))
-	out, err = run(scripts[1])
-	require.NoError(t, err, out)
-	require.Contains(t, out, "Signature Verified Successfully")
+	for _, script := range scripts[1:] {
+		out, err = run(script)
+		require.NoError(t, err, out)
+		require.Contains(t, out, "Signature Verified Successfully")
+	}
 
 	segment := filepath.Join(o.Dir, segmentName(1))
 	text, err := os.ReadFile(segment)
@@ -270,6 +272,8 @@ func TestMetricsTellOfTheLog(t *testing.T) {
 	require.EqualValues(t, 1, values["deputy_audit_segments"])
 	require.Positive(t, values["deputy_audit_bytes"])
 	require.Positive(t, values["deputy_audit_write_seconds"])
+	require.Zero(t, values["deputy_audit_seal_failures_total"])
+	require.Contains(t, values, "deputy_audit_sealed_sequence")
 	require.Contains(t, values, "deputy_audit_sink_lag_records")
 	require.Contains(t, values, "deputy_audit_sink_failing")
 	closeLog(t, l)

@@ -18,6 +18,7 @@ type metrics struct {
 	writeSeconds prometheus.Histogram
 	batch        prometheus.Histogram
 	syncSeconds  prometheus.Histogram
+	unsealed     prometheus.Counter
 
 	registerer prometheus.Registerer // nil while not registered
 	collectors []prometheus.Collector
@@ -49,13 +50,16 @@ func newMetrics() *metrics {
 			Name: "deputy_audit_sync_seconds", Help: "Time of one sync of the audit log.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 0.1 ms to 6.5 s
 		}),
+		unsealed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "deputy_audit_seal_failures_total", Help: "Times that the head of the audit log could not be sealed; it is tried again each second.",
+		}),
 	}
 	for _, k := range Kinds() {
 		for _, d := range []Decision{Allowed, Denied} {
 			m.records = append(m.records, m.byKind.WithLabelValues(string(k), string(d)))
 		}
 	}
-	m.collectors = []prometheus.Collector{m.byKind, m.own, m.refused, m.dropped, m.writeSeconds, m.batch, m.syncSeconds}
+	m.collectors = []prometheus.Collector{m.byKind, m.own, m.refused, m.dropped, m.writeSeconds, m.batch, m.syncSeconds, m.unsealed}
 	return m
 }
 
@@ -99,6 +103,9 @@ func (m *metrics) register(l *Log, r prometheus.Registerer) error {
 	gauge("deputy_audit_checkpoint_sequence", "Number of the newest audit record with a signature over it.", func() float64 {
 		c, _ := l.checkpoints.latest()
 		return float64(c.Through)
+	})
+	gauge("deputy_audit_sealed_sequence", "Number of the record to which the head of the audit log is sealed.", func() float64 {
+		return float64(l.sealer.through())
 	})
 	gauge("deputy_audit_segments", "Files of the audit log.", func() float64 { return float64(len(l.catalog.all())) })
 	gauge("deputy_audit_bytes", "Size of the audit log.", func() float64 { return float64(bytesOf(l.catalog.all())) })

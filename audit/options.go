@@ -86,8 +86,9 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: no metrics
 
 	// For tests: files that fail, and segments smaller than anybody needs.
-	openFile   func(path string, create bool) (file, error)
-	tinyBounds bool
+	openFile    func(path string, create bool) (file, error)
+	replaceHead func(dir string, text []byte) error
+	tinyBounds  bool
 }
 
 func (o *Options) setDefaults() {
@@ -109,6 +110,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.openFile == nil {
 		o.openFile = openFile
+	}
+	if o.replaceHead == nil {
+		o.replaceHead = replaceHead
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -36,6 +36,28 @@ func appendRecoveredBody(dst []byte, at identity.Instant, file string, cut int64
 	return e.b
 }
 
+// appendHeadLostBody says that the log goes on here without its head, and what that said, as far as it can be told.
+func appendHeadLostBody(dst []byte, at identity.Instant, h *sealedHead) []byte {
+	e := encoder{b: dst}
+	e.head(at, KindRecovered)
+	e.text(`,"head":`, "lost")
+	if h != nil {
+		e.text(`,"log":`, h.Log)
+		e.number(`,"through":`, h.Through)
+		e.b = appendHash(append(e.b, `,"sealed":"`...), &h.Head)
+		e.b = append(e.b, `","sealed_at":`...)
+		e.instant(h.Time)
+	}
+	return e.b
+}
+
+// headLoss is what such a record says. Of other records of its kind Head is empty.
+type headLoss struct {
+	Head    string `json:"head"`
+	Log     string `json:"log"`
+	Through uint64 `json:"through"`
+}
+
 // retention is what a record of kind retention says.
 type retention struct {
 	Through uint64 `json:"through"` // the last record that is removed

@@ -34,7 +34,7 @@ const (
 	KindCheckpoint Kind = "checkpoint" // a signature over everything so far
 	KindDropped    Kind = "dropped"    // so many records were dropped because the queue was full
 	KindResumed    Kind = "resumed"    // writing works again; so many records were refused meanwhile
-	KindRecovered  Kind = "recovered"  // the last line had been cut off by a crash and was removed
+	KindRecovered  Kind = "recovered"  // the last line had been cut off by a crash and was removed, or the log goes on without its head
 	KindRetention  Kind = "retention"  // old segments are removed, and what sinks lost by it
 )
 

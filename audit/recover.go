@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -25,10 +26,15 @@ type found struct {
 	torn    int64            // bytes behind the last whole line
 	tornSum Hash             // of the first of them
 	before  Hash             // what the header says of the record before it
+	watch   uint64           // a record
+	watched Hash             // and its hash, where it stands in the segment
 }
 
-const adviceDamaged = "don't change it: move this file, and any that come after it, to where evidence is kept, and start again. " +
-	"The node then goes on after the last record before them, and verifying against the checkpoints that other nodes hold shows what is missing"
+// headed reports whether the log says of itself that it has a sealed head. A new one is going to.
+func (s *found) headed() bool { return s == nil || s.header.Sealed }
+
+const adviceDamaged = "don't change it: move this file, and any that come after it, to where evidence is kept, rename the file head to head.lost, and start again. " +
+	"The node then goes on after the last record before them, and verifying shows that something is missing, and what, against the checkpoints that other nodes hold"
 
 func damaged(path string, sequence uint64, err error) error {
 	return fmt.Errorf("%w: %s, record %d: %w; %s", ErrCorrupt, path, sequence, err, adviceDamaged)
@@ -36,14 +42,14 @@ func damaged(path string, sequence uint64, err error) error {
 
 // readSegment reads a segment from its start and checks that each record follows from the one before. Only the last
 // line may lack its end, as a crash leaves it; then what there is of it is in torn. A segment without one whole line
-// has a sequence of zero.
-func readSegment(path string, first uint64) (*found, error) {
+// has a sequence of zero. The hash of the record watch is noted.
+func readSegment(path string, first, watch uint64) (*found, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	s := &found{first: first}
+	s := &found{first: first, watch: watch}
 	s.chain.sequence = first - 1
 	r := bufio.NewReaderSize(f, MaxLine)
 	for {
@@ -124,6 +130,9 @@ func (s *found) take(line []byte) error {
 	}
 	s.chain.follow(&f)
 	s.last = f.instant()
+	if f.sequence == s.watch {
+		s.watched = f.hash
+	}
 	return nil
 }
 
@@ -155,12 +164,19 @@ func lastLine(path string) (line []byte, f frame, err error) {
 type recovered struct {
 	state    *found
 	segments []segment // closed ones
-	torn     string    // name of the segment whose last line was cut off
-	cut      *found    // what was cut
+	torn     string    // name of the segment whose last line is half a line
+	cut      *found    // the segment with it
+	unbegun  *found    // a segment without one whole line
+
+	head     *sealedHead // nil where there is none
+	headLost bool        // there is none, and the log is to go on all the same
+	lost     *sealedHead // the one without which it does, if it can be read
+	settled  bool        // there is one, and one that was given up before
 }
 
-// recoverFolder finds where the log ends and cuts off what a crash left of a last line.
-func recoverFolder(dir, node string) (*recovered, error) {
+// recoverFolder finds where the log ends, holds that against its sealed head, and only then cuts off what a crash left
+// of a last line: whatever is evidence stays as it was found.
+func recoverFolder(dir, node string, key ed25519.PublicKey) (*recovered, error) {
 	firsts, strays, err := segmentNames(os.DirFS(dir))
 	if err != nil {
 		return nil, fmt.Errorf("listing the audit log: %w", err)
@@ -169,65 +185,85 @@ func recoverFolder(dir, node string) (*recovered, error) {
 		return nil, fmt.Errorf("%w: %s holds %s, which is no segment; move it elsewhere", ErrCorrupt, dir, strays[0])
 	}
 	r := &recovered{}
-	if len(firsts) == 0 {
-		return r, nil
-	}
-	if err := r.readLast(dir, firsts[len(firsts)-1]); err != nil {
+	if err := r.readHeads(dir, key); err != nil {
 		return nil, err
 	}
-	if r.state.size == 0 { // the crash came before the header was written
-		if err := removeHeadless(dir, r); err != nil {
+	if len(firsts) > 0 {
+		if firsts, err = r.readEnd(dir, firsts); err != nil {
 			return nil, err
 		}
-		firsts = firsts[:len(firsts)-1]
-		if len(firsts) == 0 {
-			r.state = nil
-			return r, nil
+	}
+	if r.state != nil {
+		if r.state.node != node {
+			return nil, fmt.Errorf("%w: the audit log in %s is that of node %q, this is node %q; point this node at its own folder or at an empty one",
+				ErrCorrupt, dir, r.state.node, node)
 		}
-		cut, torn := r.cut, r.torn
-		if err := r.readLast(dir, firsts[len(firsts)-1]); err != nil {
+		if err := r.closedOnes(dir, firsts); err != nil {
 			return nil, err
 		}
-		if r.state.size == 0 {
-			return nil, damaged(filepath.Join(dir, segmentName(r.state.first)), r.state.first, errors.New("the segment has no whole line"))
-		}
-		if r.cut == nil {
-			r.cut, r.torn = cut, torn
-		}
 	}
-	if r.state.node != node {
-		return nil, fmt.Errorf("%w: the audit log in %s is that of node %q, this is node %q; point this node at its own folder or at an empty one",
-			ErrCorrupt, dir, r.state.node, node)
+	if err := r.judgeHead(dir, node, key); err != nil {
+		return nil, err
 	}
-	return r, r.closedOnes(dir, firsts)
+	return r, r.cutOff(dir)
 }
 
-// readLast reads a segment and cuts off what stands behind its last whole line.
-func (r *recovered) readLast(dir string, first uint64) error {
-	path := filepath.Join(dir, segmentName(first))
-	var err error
-	if r.state, err = readSegment(path, first); err != nil {
+// readEnd reads the segment in which the log ends. Where a crash came before the header of the last one was written, it
+// is the one before.
+func (r *recovered) readEnd(dir string, firsts []uint64) ([]uint64, error) {
+	if err := r.readLast(dir, firsts); err != nil || r.state.size > 0 {
+		return firsts, err
+	}
+	r.unbegun, r.state = r.state, nil
+	firsts = firsts[:len(firsts)-1]
+	if len(firsts) == 0 {
+		return firsts, nil
+	}
+	if err := r.readLast(dir, firsts); err != nil {
+		return nil, err
+	}
+	if r.state.size == 0 {
+		return nil, damaged(filepath.Join(dir, segmentName(r.state.first)), r.state.first, errors.New("the segment has no whole line"))
+	}
+	return firsts, nil
+}
+
+// readLast reads the last of these segments, and notes what stands behind its last whole line.
+func (r *recovered) readLast(dir string, firsts []uint64) (err error) {
+	first, watch := firsts[len(firsts)-1], uint64(0)
+	if r.head != nil {
+		watch = r.head.Through
+	}
+	if r.state, err = readSegment(filepath.Join(dir, segmentName(first)), first, watch); err != nil {
 		return err
 	}
-	if r.state.torn == 0 {
+	if r.state.torn > 0 {
+		r.cut, r.torn = r.state, segmentName(first)
+	}
+	return nil
+}
+
+// cutOff removes what a crash left behind the last whole line.
+func (r *recovered) cutOff(dir string) error {
+	if r.unbegun != nil {
+		if err := os.Remove(filepath.Join(dir, segmentName(r.unbegun.first))); err != nil {
+			return fmt.Errorf("removing a segment that was never begun: %w", err)
+		}
+		if err := syncFolder(dir); err != nil {
+			return err
+		}
+	}
+	if r.state == nil || r.state.torn == 0 {
 		return nil
 	}
-	f, err := openFile(path, false)
+	f, err := openFile(filepath.Join(dir, segmentName(r.state.first)), false)
 	if err != nil {
 		return fmt.Errorf("cutting off half a line: %w", err)
 	}
 	if err := errors.Join(f.Truncate(r.state.size), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("cutting off half a line: %w", err)
 	}
-	r.cut, r.torn = r.state, segmentName(first)
 	return nil
-}
-
-func removeHeadless(dir string, r *recovered) error {
-	if err := os.Remove(filepath.Join(dir, segmentName(r.state.first))); err != nil {
-		return fmt.Errorf("removing a segment that was never begun: %w", err)
-	}
-	return syncFolder(dir)
 }
 
 // closedOnes lists the segments before the last, and checks that the last continues the one before it. Whether all

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ func TestTornTailIsCutOffAndRecorded(t *testing.T) {
 	for cut := whole - 2; cut < len(text); cut += 7 {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, segmentName(1)), text[:cut], 0o600))
+		leaveHead(t, dir, lines, 1, false)
 		l := openLog(t, testOptions(dir))
 		appendAll(t, l, 10, 12)
 		closeLog(t, l)
@@ -32,6 +34,7 @@ func TestTornTailIsCutOffAndRecorded(t *testing.T) {
 	for name, tail := range map[string]string{"zeros": string(make([]byte, 4096)), "many zeros": string(make([]byte, MaxLine+4096)), "half": `{"prev":"12`} {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, segmentName(1)), append(text[:len(text):len(text)], tail...), 0o600))
+		leaveHead(t, dir, lines, len(lines), false)
 		l := openLog(t, testOptions(dir))
 		closeLog(t, l)
 		requireWhole(t, dir)
@@ -92,12 +95,7 @@ func TestDamageIsNotCutOff(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			for _, first := range firsts {
-				text, err := os.ReadFile(filepath.Join(source, segmentName(first)))
-				require.NoError(t, err)
-				require.NoError(t, os.WriteFile(filepath.Join(dir, segmentName(first)), text, 0o600))
-			}
+			dir := copyFolder(t, source)
 			path := filepath.Join(dir, segmentName(final))
 			text, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -113,14 +111,19 @@ func TestDamageIsNotCutOff(t *testing.T) {
 
 			// The advice works.
 			require.NoError(t, os.Remove(path))
+			_, err = Open(testOptions(dir))
+			require.ErrorIs(t, err, ErrCorrupt, "the records in it are missing, and the head says so")
+			require.NoError(t, os.Rename(filepath.Join(dir, headFile), filepath.Join(dir, headLost)))
 			l, err := Open(testOptions(dir))
-			if err != nil {
-				require.ErrorIs(t, err, ErrCorrupt)
-				return // the segment before is damaged as well
-			}
+			require.NoError(t, err)
 			appendAll(t, l, 0, 3)
 			closeLog(t, l)
-			requireWhole(t, dir)
+			problems := problemsOf(t, dir)
+			require.NotEmpty(t, problems, "verifying shows that something is missing")
+			if !strings.HasPrefix(name, "the segment before") {
+				require.Len(t, problems, 1)
+				require.Equal(t, FlawHead, problems[0].Flaw)
+			}
 		})
 	}
 }

@@ -12,10 +12,10 @@ type VerifyOptions struct {
 	// Keys are the public keys of nodes, from a source that whoever could have changed the log can't have changed.
 	Keys map[string]ed25519.PublicKey
 	// Checkpoints that others hold of this log, such as PeerCheckpoints at other nodes; those of other nodes are left
-	// aside. They show what was cut off at the end.
+	// aside. They show whether the whole folder was put back to an earlier moment.
 	Checkpoints []Checkpoint
 
-	limit map[uint64]int64 // sizes of segments that are being written
+	live func() (sizes map[uint64]int64, end mark) // what a running node knows of its log
 }
 
 // Flaw is how a log is wrong.
@@ -31,8 +31,10 @@ const (
 	FlawReplaced    Flaw = "replaced"      // it doesn't continue the record before it, though its number does
 	FlawHeader      Flaw = "header"        // a segment's first record isn't what it must be
 	FlawSignature   Flaw = "bad-signature" // a checkpoint isn't the node's, or speaks of other records
-	FlawTruncated   Flaw = "truncated"     // somebody holds a checkpoint of records that are not there
-	FlawRewritten   Flaw = "rewritten"     // somebody holds a checkpoint of other records
+	FlawTruncated   Flaw = "truncated"     // the sealed head, or a checkpoint that somebody holds, is of records that are not there
+	FlawRewritten   Flaw = "rewritten"     // the sealed head, or a checkpoint that somebody holds, is of other records
+	FlawAdded       Flaw = "added"         // there are records behind the end of a log that was closed
+	FlawHead        Flaw = "head"          // the sealed head is missing, isn't the node's, or the node went on without it
 	FlawCutFront    Flaw = "cut-front"     // old records are missing that no record of retention accounts for
 	FlawTorn        Flaw = "torn"          // the last line has no end
 	FlawStray       Flaw = "stray-file"    // a file that is no segment
@@ -73,7 +75,9 @@ type Report struct {
 	Checkpoints int              `json:"checkpoints"` // in the log, all with good signatures unless Problems says otherwise
 	Witnessed   int              `json:"witnessed"`   // checkpoints of others that agree
 	Unusable    int              `json:"unusable"`    // of those that were given: without a good signature by a known key
-	Unsigned    uint64           `json:"unsigned"`    // records at the end that no checkpoint covers yet: they could be cut off unseen
+	Unsigned    uint64           `json:"unsigned"`    // records at the end that no checkpoint covers yet
+	Sealed      uint64           `json:"sealed"`      // the record that the sealed head reaches to; later ones could be cut off unseen
+	Closed      bool             `json:"closed"`      // the head says that the log ends there
 	Problems    []Problem        `json:"problems"`    // the first is where to begin; none: the log is whole
 }
 

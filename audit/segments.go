@@ -161,6 +161,18 @@ func (c *catalog) all() []segment {
 	return slices.Clone(c.segments)
 }
 
+// ends returns how far each segment goes, and where the log ends.
+func (c *catalog) ends() (sizes map[uint64]int64, end mark) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	sizes = make(map[uint64]int64, len(c.segments))
+	for _, s := range c.segments {
+		sizes[s.first] = s.size
+		end = mark{size: s.size, sequence: s.last, head: c.head}
+	}
+	return sizes, end
+}
+
 // find returns the segment that holds a record, or else the next one that is there. With no such record yet it
 // returns false, and a channel that is closed when there is more, nil when there will never be.
 func (c *catalog) find(sequence uint64) (s segment, ok bool, more <-chan struct{}) {

@@ -28,6 +28,8 @@ type syncer struct {
 	metrics *metrics
 	// onFailure tells the writer to see to it.
 	onFailure func()
+	// onSynced is told what is on the disk now. It must not wait.
+	onSynced func(mark)
 
 	turn sync.Mutex // held while a sync runs, and to put another file in its place
 	file file
@@ -115,6 +117,7 @@ func (s *syncer) sync() error {
 		return s.failed
 	}
 	s.synced = at
+	s.onSynced(at)
 	s.oldest, s.younger = s.younger, time.Time{}
 	if !s.oldest.IsZero() {
 		s.wake()
@@ -182,6 +185,7 @@ func (s *syncer) repair() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.synced, s.failed = to, nil
+	s.onSynced(to)
 	s.oldest, s.younger = time.Time{}, time.Time{}
 	return nil
 }

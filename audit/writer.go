@@ -214,7 +214,7 @@ func (w *writer) own(body []byte) { w.out = w.chain.append(w.out, w.log.node, bo
 
 func (w *writer) header() {
 	w.body = appendHeaderBody(w.body[:0], w.now(), &header{
-		Format: segmentFormat, Log: w.log.id, Began: w.log.began, Key: w.log.options.Signer.Public(),
+		Format: segmentFormat, Log: w.log.id, Began: w.log.began, Key: w.log.options.Signer.Public(), Sealed: true,
 	})
 	w.own(w.body)
 }

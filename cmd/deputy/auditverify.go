@@ -88,6 +88,9 @@ func (a *app) auditVerify() *cobra.Command {
 		Short: "Check a node's audit log, record by record, and name the first bad one",
 		Long: `Check a node's audit log: its folder, or a copy of it (default: the current folder).
 
+Every change of a byte is found, and every record that is missing, at the end as well: the file head beside the
+segments says how far the log reaches, signed by the node. Copy it first where the node is running.
+
 Keys and the checkpoints of other nodes come from the cluster, or, to check it elsewhere, from a file that
 'deputy audit checkpoints -o json' wrote. The exit code is 1 where anything is wrong.`,
 		Example: `  deputy audit verify /var/lib/deputy/data/audit
@@ -144,8 +147,17 @@ func (a *app) showReport(dir string, r *audit.Report) error {
 		s.field("Log", r.Log)
 		s.field("Records", fmt.Sprintf("%d, from %d to %d, in %d files", r.Records, r.First, r.Last, r.Segments))
 		s.field("Signed", fmt.Sprintf("by %d checkpoints; %d held elsewhere agree", r.Checkpoints, r.Witnessed))
+		switch {
+		case r.Closed:
+			s.field("Sealed", fmt.Sprintf("through record %d, where the node has closed it", r.Sealed))
+		case r.Sealed > 0:
+			s.field("Sealed", fmt.Sprintf("through record %d", r.Sealed))
+		}
 		if r.Unsigned > 0 {
-			s.field("Not signed yet", fmt.Sprintf("%d records at the end", r.Unsigned))
+			s.field("No checkpoint yet", fmt.Sprintf("of %d records at the end", r.Unsigned))
+		}
+		if r.Sealed > 0 && r.Last > r.Sealed {
+			s.field("Not sealed yet", fmt.Sprintf("%d records at the end", r.Last-r.Sealed))
 		}
 		if r.Unusable > 0 {
 			s.field("Left aside", fmt.Sprintf("%d checkpoints without a good signature of a known node", r.Unusable))
