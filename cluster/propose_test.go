@@ -13,7 +13,6 @@ import (
 func TestProposeSaysWhetherAnythingHappened(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t, inMemory)
-	note := func(text string) []byte { return encodeCommand(tableCommand{Note: text}) }
 
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
