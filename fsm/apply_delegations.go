@@ -81,8 +81,11 @@ func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identit
 // activeOfPair counts the active delegations from a principal to an agent, up to MaxPairDelegations.
 func (s *state) activeOfPair(p *principalRow, agent *agentRow) (active int) {
 	pivot := lastOfPair(s.delegations.seed, p.ID, agent.text)
+	if lead := findLead(s.delegations.leads.root, pivot.hash, p.ID, agent.text); lead == nil || lead.expires <= s.time {
+		return 0 // it lasts longest
+	}
 	s.delegations.byPair.work.Descend(pivot, func(r paired) bool {
-		if !samePair(r.record, pivot.record) || r.expires <= s.time {
+		if r.hash != pivot.hash || !samePair(r.record, pivot.record) || r.expires <= s.time {
 			return false
 		}
 		if r.of(agent, p) {

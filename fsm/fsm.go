@@ -56,7 +56,8 @@ type FSM struct {
 	state *state // of the goroutine that applies
 	view  atomic.Pointer[View]
 
-	unpublished int // commands since the last View; of the goroutine that applies
+	unpublished int    // commands since the last View; of the goroutine that applies
+	texts       shared // of commands, of the goroutine that applies
 	packed      atomic.Bool
 
 	haltOnce sync.Once
@@ -152,7 +153,7 @@ func (f *FSM) applyEntry(entry *raft.Log) any {
 	if isPack(entry.Data) {
 		return f.applyPack(entry)
 	}
-	c, err := readCommand(entry.Data)
+	c, err := readCommand(entry.Data, &f.texts)
 	if err != nil {
 		return f.stop(entry.Index, err)
 	}

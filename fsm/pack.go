@@ -101,8 +101,8 @@ type readable struct {
 }
 
 // readCommand decodes a single command. The error means that this build must not go on.
-func readCommand(entry []byte) (readable, error) {
-	c, err := Decode(entry)
+func readCommand(entry []byte, s *shared) (readable, error) {
+	c, err := decode(entry, s)
 	var unknown *UnknownError
 	if errors.As(err, &unknown) && unknown.Ignorable {
 		return readable{skipped: unknown}, nil
@@ -111,14 +111,14 @@ func readCommand(entry []byte) (readable, error) {
 }
 
 // readPack decodes all commands of a pack: it is applied whole or not at all.
-func readPack(pack []byte) ([]readable, error) {
+func readPack(pack []byte, s *shared) ([]readable, error) {
 	entries, err := unpack(pack)
 	if err != nil {
 		return nil, err
 	}
 	commands := make([]readable, len(entries))
 	for i, entry := range entries {
-		if commands[i], err = readCommand(entry); err != nil {
+		if commands[i], err = readCommand(entry, s); err != nil {
 			return nil, fmt.Errorf("command %d of a pack: %w", i, err)
 		}
 	}
@@ -128,7 +128,7 @@ func readPack(pack []byte) ([]readable, error) {
 // applyPack applies the commands of a pack in their order. The response is their Results as a []any, or one Result
 // where the state machine has halted.
 func (f *FSM) applyPack(entry *raft.Log) any {
-	commands, err := readPack(entry.Data)
+	commands, err := readPack(entry.Data, &f.texts)
 	if err != nil {
 		return f.stop(entry.Index, err)
 	}

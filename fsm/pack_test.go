@@ -272,7 +272,7 @@ func FuzzUnpack(f *testing.F) {
 			require.Equal(t, data[packHead:], rawPack(entries...)[packHead:])
 		}
 		// What is read is written the same way, and whatever it is, applying it does not panic.
-		commands, err := readPack(data)
+		commands, err := readPack(data, new(shared))
 		if err == nil && isPack(data) {
 			require.Equal(t, data, packOf(t, entries...))
 			require.Len(t, commands, len(entries))

@@ -156,7 +156,7 @@ func newRecords(seed maphash.Seed) *records {
 }
 
 func (t *records) add(r *record) {
-	t.byID.set(r)
+	t.byID.setNear(r) // ids begin with the time
 	t.byAgent.set(r)
 	t.byPrincipal.set(r)
 	t.byExpiry.set(r)

@@ -12,6 +12,7 @@ import (
 type tree[T any] struct {
 	work   *btree.BTreeG[T]
 	frozen *btree.BTreeG[T]
+	hint   btree.PathHint // of setNear
 	dirty  bool
 }
 
@@ -25,6 +26,12 @@ func (t *tree[T]) get(key T) (T, bool) { return t.work.Get(key) }
 
 func (t *tree[T]) set(item T) {
 	t.work.Set(item)
+	t.dirty = true
+}
+
+// setNear is set for items that mostly go near the one before.
+func (t *tree[T]) setNear(item T) {
+	t.work.SetHint(item, &t.hint)
 	t.dirty = true
 }
 
