@@ -121,7 +121,8 @@ func (f *FSM) Apply(entry *raft.Log) any { return f.ApplyBatch([]*raft.Log{entry
 const publishAfter = 2048
 
 // ApplyBatch implements raft.BatchingFSM: it applies the entries in order and publishes a View of all of them, and of
-// parts where they are many. Each response is a Result, and that of a pack the Results of its commands as a []any.
+// parts where they are many. Each response is a Result; that of a pack has a Len and,
+// At each place, the Result of a command.
 func (f *FSM) ApplyBatch(entries []*raft.Log) []any {
 	responses := make([]any, len(entries))
 	for i, entry := range entries {
@@ -161,7 +162,7 @@ func (f *FSM) applyEntry(entry *raft.Log) any {
 	result := f.applyCommand(&c)
 	f.note(f.state)
 	f.unpublished++
-	return result
+	return shown(result)
 }
 
 // note writes down what the entry has changed in the revocation set, before any View shows the entry: who has read the

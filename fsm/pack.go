@@ -125,15 +125,25 @@ func readPack(pack []byte, s *shared) ([]readable, error) {
 	return commands, nil
 }
 
-// applyPack applies the commands of a pack in their order. The response is their Results as a []any, or one Result
-// where the state machine has halted.
+// packed are the results of a pack. Only the leader looks at them, and only there they are shown: what a result holds
+// is never modified.
+type packed []Result
+
+// Len is how many commands the pack had.
+func (p packed) Len() int { return len(p) }
+
+// At returns the Result of a command.
+func (p packed) At(i int) any { return shown(p[i]) }
+
+// applyPack applies the commands of a pack in their order. The response is their results, or one Result where the state
+// machine has halted.
 func (f *FSM) applyPack(entry *raft.Log) any {
 	commands, err := readPack(entry.Data, &f.texts)
 	if err != nil {
 		return f.stop(entry.Index, err)
 	}
 	f.state.index = entry.Index
-	results := make([]any, len(commands))
+	results := make(packed, len(commands))
 	for i := range commands {
 		results[i] = f.applyCommand(&commands[i])
 	}
@@ -143,7 +153,7 @@ func (f *FSM) applyPack(entry *raft.Log) any {
 	return results
 }
 
-// applyCommand applies one command at the index that the state has come to.
+// applyCommand applies one command at the index that the state has come to. The result is to be shown.
 func (f *FSM) applyCommand(c *readable) Result {
 	if c.skipped != nil {
 		f.log.Warn("skipped a command of a newer build", "index", f.state.index, "type", uint16(c.skipped.Type))

@@ -22,6 +22,15 @@ func packOf(t require.TestingT, entries ...[]byte) []byte {
 	return pack
 }
 
+// resultsOf are those of a pack, as its proposer gets them.
+func resultsOf(response any) (results []any) {
+	p := response.(packed)
+	for i := range p.Len() {
+		results = append(results, p.At(i))
+	}
+	return results
+}
+
 func encoded(t require.TestingT, bodies ...Body) (entries [][]byte) {
 	for _, b := range bodies {
 		entry, err := Encode(Command{Time: epoch, By: "tok_test", Body: b})
@@ -51,7 +60,7 @@ func TestAPackIsAppliedAsItsCommandsWouldBe(t *testing.T) {
 			if n == 1 {
 				got = append(got, response)
 			} else {
-				got = append(got, response.([]any)...)
+				got = append(got, resultsOf(response)...)
 			}
 			rest = rest[n:]
 		}
@@ -70,13 +79,13 @@ func TestAPackIsSeenWholeOrNotAtAll(t *testing.T) {
 	require.False(t, f.Packed())
 	cursor, _ := journal.Begin()
 	before := f.View()
-	results := f.Apply(&raft.Log{Index: 7, Type: raft.LogCommand, Data: packOf(t, encoded(t,
+	results := resultsOf(f.Apply(&raft.Log{Index: 7, Type: raft.LogCommand, Data: packOf(t, encoded(t,
 		CreateAgent{testAgent("a")},
 		CreateAgent{testAgent("a")},
 		KillAgent{Name: "a"},
 		Revoke{Handles: []identity.Handle{"ses_1", "ses_2"}},
 		KillAgent{Name: "nobody"},
-	)...)}).([]any)
+	)...)}))
 	require.Len(t, results, 5)
 	var refused []identity.Code
 	for _, r := range results {
@@ -107,7 +116,7 @@ func TestARepetitionWithinAPackIsAnsweredWithTheFirst(t *testing.T) {
 	}
 	entry, err := Encode(c)
 	require.NoError(t, err)
-	results := m.fsm.Apply(&raft.Log{Index: 9, Type: raft.LogCommand, Data: packOf(t, entry, entry)}).([]any)
+	results := resultsOf(m.fsm.Apply(&raft.Log{Index: 9, Type: raft.LogCommand, Data: packOf(t, entry, entry)}))
 	first, second := results[0].(Result), results[1].(Result)
 	require.Nil(t, first.Err)
 	require.False(t, first.Replayed)
@@ -168,7 +177,7 @@ func TestASkippedCommandOfAPackIsSkippedAlone(t *testing.T) {
 	m := newMachine(t)
 	entries := encoded(t, CreateAgent{testAgent("a")}, CreateAgent{testAgent("b")})
 	pack := rawPack(entries[0], envelope(envelopeVersion, flagIgnorable, 999, &header{}), entries[1])
-	results := m.fsm.Apply(&raft.Log{Index: 1, Type: raft.LogCommand, Data: pack}).([]any)
+	results := resultsOf(m.fsm.Apply(&raft.Log{Index: 1, Type: raft.LogCommand, Data: pack}))
 	require.Nil(t, results[0].(Result).Err)
 	require.Equal(t, identity.CodeInvalid, results[1].(Result).Err.Code)
 	require.Nil(t, results[2].(Result).Err)
@@ -280,7 +289,7 @@ func FuzzUnpack(f *testing.F) {
 		halted := false
 		m := New(Options{Revocations: revocation.NewSet(), Halt: func(error) { halted = true }})
 		response := m.Apply(&raft.Log{Index: 1, Type: raft.LogCommand, Data: data})
-		if results, ok := response.([]any); ok {
+		if results, ok := response.(packed); ok {
 			require.Len(t, results, len(entries), fmt.Sprint(halted))
 		}
 	})
