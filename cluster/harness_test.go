@@ -89,12 +89,17 @@ func (f *table) applyEntry(data []byte) any {
 		return f.apply(data)
 	}
 	f.packs++
-	answers := make([]any, len(commands))
+	answers := make(tableAnswers, len(commands))
 	for i, command := range commands {
 		answers[i] = f.apply(command)
 	}
 	return answers
 }
+
+type tableAnswers []any
+
+func (a tableAnswers) Len() int     { return len(a) }
+func (a tableAnswers) At(i int) any { return a[i] }
 
 // packing is that of a table: a JSON list of the commands.
 func (f *table) packing() Packing {

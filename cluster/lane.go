@@ -25,8 +25,14 @@ const (
 	mostEntries  = 4
 )
 
-// Packing is how commands share an entry of the log. The state machine answers such an entry with a []any that has the
-// response to each command in their order.
+// Responses are what the state machine answers an entry that commands share: the response to each command, in their order.
+// They are looked at after Apply, and only where the entry was proposed.
+type Responses interface {
+	Len() int
+	At(i int) any
+}
+
+// Packing is how commands share an entry of the log. The state machine answers such an entry with Responses.
 type Packing struct {
 	// Pack makes one entry of commands, of which it is given at least two.
 	Pack func(commands [][]byte) ([]byte, error)
@@ -162,14 +168,14 @@ func (l *lane) commit(batch []*proposal) {
 	l.out--
 	l.send() // before the answers: those who get them will be back
 	l.mu.Unlock()
-	responses, shared := response.([]any) // a state machine that has halted gives one response for all
-	if shared = shared && len(batch) > 1; shared && len(responses) != len(batch) {
+	responses, shared := response.(Responses) // a state machine that has halted gives one response for all
+	if shared = shared && len(batch) > 1; shared && responses.Len() != len(batch) {
 		panic("BUG: the state machine answered an entry with another number of responses than it has commands")
 	}
 	for i, p := range batch {
 		o := proposed{Applied: Applied{Index: index, Response: response}, err: err}
 		if shared {
-			o.Response = responses[i]
+			o.Response = responses.At(i)
 		}
 		<-l.node.proposals
 		p.done <- o
