@@ -19,7 +19,7 @@ func (s *state) createDelegation(b CreateDelegation) (*record, *identity.Error) 
 	case d.Expires <= s.time:
 		return nil, identity.Errorf(identity.CodeDelegationExpired, "the delegation would end at %s, which is past", d.Expires)
 	}
-	if _, ok := s.delegations.byID.get(&record{id: uuid}); ok {
+	if _, ok := s.delegations.byID.getNear(&record{id: uuid}); ok {
 		return nil, alreadyExists("delegation", d.ID)
 	}
 	if s.isRevoked(identity.DelegationHandle(d.ID)) {
