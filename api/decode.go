@@ -35,6 +35,15 @@ var (
 const maxElements = 4096
 
 func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
+	return decodeAs(r, v, nullable, readsText(v.Type()))
+}
+
+// readsText reports whether a type reads itself from text.
+func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
+
+// decodeAs is decodeValue where it is known whether the type reads itself from text, which takes longer to find out than
+// to read most values.
+func decodeAs(r *jsonReader, v reflect.Value, nullable, text bool) error {
 	if nullable && r.null() {
 		v.SetZero()
 		return nil
@@ -60,7 +69,7 @@ func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
 		_, err := r.any()
 		v.SetBytes(r.data[start:r.pos:r.pos])
 		return err
-	case reflect.PointerTo(t).Implements(textType):
+	case text:
 		text, err := r.str()
 		if err != nil {
 			return err
@@ -126,7 +135,7 @@ func decodeStruct(r *jsonReader, v reflect.Value) error {
 			return r.fail("is there twice")
 		}
 		seen |= 1 << f.index
-		return decodeValue(r, v.FieldByIndex(f.path), f.optional)
+		return decodeAs(r, v.FieldByIndex(f.path), f.optional, f.text)
 	})
 }
 
@@ -135,6 +144,7 @@ type field struct {
 	path     []int
 	name     string
 	optional bool
+	text     bool // see readsText
 	doc      string
 }
 
@@ -158,7 +168,9 @@ func fieldsOf(t reflect.Type) *structFields {
 		if name == "" || name == "-" {
 			continue
 		}
-		f := field{index: len(s.list), path: tag.Index, name: name, optional: options == "omitempty", doc: tag.Tag.Get("doc")}
+		f := field{
+			index: len(s.list), path: tag.Index, name: name, optional: options == "omitempty", text: readsText(tag.Type), doc: tag.Tag.Get("doc"),
+		}
 		s.list = append(s.list, f)
 		s.byName[name] = f
 		names = append(names, name)
