@@ -19,6 +19,9 @@ const (
 	maxSharedBytes = 64 << 10 // of all commands together
 	maxShareable   = 16 << 10 // a command beyond this has an entry of its own
 
+	// urgentProposals are the places of Node.proposals that only urgent commands get: a flood of others refuses none.
+	urgentProposals = 256
+
 	// Entries of a lane that are on their way. The second one leaves as soon as it has something to carry, so that a
 	// command does not wait for all of the round trip of the one before it; more leave only full.
 	eagerEntries = 2

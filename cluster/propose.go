@@ -53,6 +53,9 @@ func (n *Node) propose(ctx context.Context, terms Terms, command []byte) (Applie
 	if err := ctx.Err(); err != nil {
 		return Applied{}, fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
+	if !terms.Urgent && len(n.proposals) >= MaxProposals-urgentProposals {
+		return Applied{}, fmt.Errorf("%w: %d commands wait to be applied", ErrOverloaded, MaxProposals-urgentProposals)
+	}
 	select {
 	case n.proposals <- struct{}{}:
 	default:

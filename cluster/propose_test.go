@@ -26,13 +26,22 @@ func TestProposeSaysWhetherAnythingHappened(t *testing.T) {
 	}
 	_, err = n.Propose(t.Context(), note("one too many"))
 	require.ErrorIs(t, err, ErrOverloaded)
-	for range MaxProposals {
+	_, err = n.ProposeOn(t.Context(), Terms{Urgent: true}, note("one too many"))
+	require.ErrorIs(t, err, ErrOverloaded)
+	for range urgentProposals {
+		<-n.proposals
+	}
+	_, err = n.Propose(t.Context(), note("one too many"))
+	require.ErrorIs(t, err, ErrOverloaded)
+	_, err = n.ProposeOn(t.Context(), Terms{Urgent: true}, note("urgent"))
+	require.NoError(t, err, "there is room left for what stops something")
+	for range MaxProposals - urgentProposals {
 		<-n.proposals
 	}
 
 	_, err = n.Propose(t.Context(), note("fine"))
 	require.NoError(t, err)
-	require.Equal(t, []string{"fine"}, n.table.notes())
+	require.Equal(t, []string{"urgent", "fine"}, n.table.notes())
 	require.Empty(t, n.proposals, "every place is given back")
 }
 
