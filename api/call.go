@@ -261,7 +261,7 @@ func (c *call) answer(status int, v any) error {
 func (c *call) answers(status int) {
 	c.ctx.Response.SetStatusCode(status)
 	c.ctx.Response.Header.SetContentType(contentTypeJSON)
-	c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	c.ctx.Response.Header.SetCanonical(headerCacheControl, valueNoStore)
 }
 
 // created answers 201 with the place of the new object.
@@ -273,7 +273,7 @@ func (c *call) created(location, id string, v any) error {
 
 // createdAt is created but for the body.
 func (c *call) createdAt(location, id string) {
-	c.ctx.Response.Header.Set(fasthttp.HeaderLocation, location+"/"+url.PathEscape(id))
+	c.ctx.Response.Header.SetCanonical(headerLocation, []byte(location+"/"+url.PathEscape(id)))
 	c.answers(fasthttp.StatusCreated)
 }
 

@@ -31,3 +31,24 @@ func TestADelegationIsWrittenAsTheEncoderWouldWriteIt(t *testing.T) {
 	d := wire.Delegation{ID: "dlg_1", Scopes: "a b", Status: identity.DelegationActive, ExpiresAt: 1, CreatedAt: 1}
 	require.Zero(t, testing.AllocsPerRun(100, func() { room = appendDelegation(room[:0], &d) }))
 }
+
+// FuzzADelegationIsReadLikeAnyBody: its own reader takes what that of all bodies takes, and refuses the rest in the same words.
+func FuzzADelegationIsReadLikeAnyBody(f *testing.F) {
+	for _, seed := range []string{
+		`{"principal_id":"ann@x","agent_id":"a","scopes":["b","a"],"duration_seconds":3600,"reason":"r","origin":"o","max_hops":2}`,
+		`{"principal_id":null}`, `{"reason":null,"origin":null,"max_hops":null,"scopes":null}`, `{"scopes":["a","a"," "]}`, `{"max_hops":1.5}`,
+		`{"reason":"a","reason":"b"}`, `{"Reason":"a"}`, `{"duration_seconds":"1"}`, `[]`, `{} x`, ``, `{"scopes":[1]}`, `{"agent_id":"\ud800"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		type other wire.DelegationRequest // not known to have a reader of its own
+		var quick wire.DelegationRequest
+		var slow other
+		err, want := decode(body, &quick), decode(body, &slow)
+		require.Equal(t, want, err)
+		if want == nil {
+			require.Equal(t, wire.DelegationRequest(slow), quick)
+		}
+	})
+}
