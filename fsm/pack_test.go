@@ -71,6 +71,20 @@ func TestAPackIsAppliedAsItsCommandsWouldBe(t *testing.T) {
 	})
 }
 
+// TestThePackOfToday: logs outlive the code that wrote them, so these bytes must be read for ever.
+func TestThePackOfToday(t *testing.T) {
+	entries := encoded(t, CreateAgent{testAgent("a")}, KillAgent{Name: "a"})
+	want := []byte{2, 0, 0, 2, 0, 0, 0, byte(len(entries[0]))}
+	want = append(want, entries[0]...)
+	want = append(append(want, 0, 0, 0, byte(len(entries[1]))), entries[1]...)
+	require.Less(t, len(entries[0]), 256)
+	require.Equal(t, want, packOf(t, entries...))
+	m := newMachine(t)
+	results := resultsOf(m.fsm.Apply(&raft.Log{Index: 3, Type: raft.LogCommand, Data: want}))
+	require.Equal(t, "a", results[0].(Result).Value.(*identity.Agent).Name)
+	require.Equal(t, []identity.Handle{"agt_a#1"}, results[1].(Result).Value.(*AgentChange).Handles)
+}
+
 // TestAPackIsSeenWholeOrNotAtAll: by the View, and by whoever follows revocations by their index.
 func TestAPackIsSeenWholeOrNotAtAll(t *testing.T) {
 	set := revocation.NewSet()
