@@ -41,6 +41,9 @@ type account struct {
 	code     identity.Code // of the leader's refusal
 	closed   bool          // it is recorded, by whoever served it
 
+	statement string // the reason that the body gives, where the handler has read it
+	stated    bool
+
 	ticket audit.Ticket
 	queued bool // the record of a grant is on its way
 
@@ -49,6 +52,9 @@ type account struct {
 	policies [8]string
 	trail    [16]string // of handles
 }
+
+// state takes over the reason that a body gives for a change, which need not be looked for in it again.
+func (to *account) state(reason string) { to.statement, to.stated = reason, true }
 
 // mayChange refuses a change whose record could not be written. What stops something is made in any case.
 func (a *API) mayChange(c *call) error {

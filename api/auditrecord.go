@@ -262,6 +262,9 @@ func (c *call) reasonOfChange() string {
 	if reason := c.query("reason"); reason != "" {
 		return reason
 	}
+	if c.account.stated {
+		return c.account.statement
+	}
 	var body struct {
 		Reason string `json:"reason"`
 	}

@@ -252,22 +252,35 @@ func equalFold(a []byte, b string) bool {
 
 // answer sends v as JSON.
 func (c *call) answer(status int, v any) error {
-	c.ctx.Response.SetStatusCode(status)
-	c.ctx.Response.Header.SetContentType(contentTypeJSON)
-	c.ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	c.answers(status)
 	c.ctx.Response.SetBodyRaw(encodeJSON(v))
 	return nil
 }
 
+// answers sets all of an answer but for its body.
+func (c *call) answers(status int) {
+	c.ctx.Response.SetStatusCode(status)
+	c.ctx.Response.Header.SetContentType(contentTypeJSON)
+	c.ctx.Response.Header.SetCanonical(headerCacheControl, valueNoStore)
+}
+
 // created answers 201 with the place of the new object.
 func (c *call) created(location, id string, v any) error {
-	c.ctx.Response.Header.Set(fasthttp.HeaderLocation, location+"/"+url.PathEscape(id))
-	return c.answer(fasthttp.StatusCreated, v)
+	c.createdAt(location, id)
+	c.ctx.Response.SetBodyRaw(encodeJSON(v))
+	return nil
+}
+
+// createdAt is created but for the body.
+func (c *call) createdAt(location, id string) {
+	c.ctx.Response.Header.SetCanonical(headerLocation, []byte(location+"/"+url.PathEscape(id)))
+	c.answers(fasthttp.StatusCreated)
 }
 
 // setIndex says at which log index the write is.
 func (c *call) setIndex(index uint64) {
-	c.ctx.Response.Header.Set(wire.HeaderIndex, strconv.FormatUint(index, 10))
+	var text [20]byte
+	c.ctx.Response.Header.SetCanonical(headerIndex, strconv.AppendUint(text[:0], index, 10))
 }
 
 // answerList sends one page. Items has up to limit+1 entries: the one too many shows that there is more.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/identity"
 )
 
@@ -19,13 +20,49 @@ func decode(data []byte, into any) error {
 	if r.next() == 0 {
 		return identity.Errorf(identity.CodeInvalid, "the request has no body").WithHint("send a JSON object")
 	}
-	if err := decodeValue(r, reflect.ValueOf(into).Elem(), false); err != nil {
+	var err error
+	if delegation, ok := into.(*wire.DelegationRequest); ok {
+		err = decodeDelegation(r, delegation)
+	} else {
+		err = decodeValue(r, reflect.ValueOf(into).Elem(), false)
+	}
+	if err != nil {
 		return err
 	}
 	return r.end()
 }
 
+// decodeDelegation is decodeValue for what comes by the thousand a second.
+func decodeDelegation(r *jsonReader, into *wire.DelegationRequest) error {
+	return decodeFields(r, delegationType, func(f *field) (err error) {
+		if f.optional && r.null() {
+			return nil
+		}
+		switch f.name {
+		case "principal_id":
+			into.PrincipalID, err = r.str()
+		case "agent_id":
+			into.AgentID, err = r.str()
+		case "scopes":
+			into.Scopes, err = r.scopes()
+		case "duration_seconds":
+			into.Duration, err = r.integer()
+		case "reason":
+			into.Reason, err = r.str()
+		case "origin":
+			into.Origin, err = r.str()
+		case "max_hops":
+			into.MaxHops, err = r.integer()
+		default:
+			panic("BUG: nobody reads the field " + f.name)
+		}
+		return err
+	})
+}
+
 var (
+	delegationType = reflect.TypeFor[wire.DelegationRequest]()
+
 	scopesType = reflect.TypeFor[identity.Scopes]()
 	textType   = reflect.TypeFor[encoding.TextUnmarshaler]()
 	rawType    = reflect.TypeFor[json.RawMessage]()
@@ -35,6 +72,15 @@ var (
 const maxElements = 4096
 
 func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
+	return decodeAs(r, v, nullable, readsText(v.Type()))
+}
+
+// readsText reports whether a type reads itself from text.
+func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
+
+// decodeAs is decodeValue where it is known whether the type reads itself from text, which takes longer to find out than
+// to read most values.
+func decodeAs(r *jsonReader, v reflect.Value, nullable, text bool) error {
 	if nullable && r.null() {
 		v.SetZero()
 		return nil
@@ -42,16 +88,11 @@ func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
 	t := v.Type()
 	switch {
 	case t == scopesType:
-		names, err := r.strings(maxElements)
-		if err != nil {
-			return err
+		scopes, err := r.scopes()
+		if err == nil {
+			v.SetString(string(scopes))
 		}
-		scopes, err := identity.NewScopes(names)
-		if err != nil {
-			return r.fail("%v", err)
-		}
-		v.SetString(string(scopes))
-		return nil
+		return err
 	case t == rawType: // an object that another format defines; its bytes are the request's
 		if r.next() != '{' {
 			return r.wrong("an object")
@@ -60,7 +101,7 @@ func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
 		_, err := r.any()
 		v.SetBytes(r.data[start:r.pos:r.pos])
 		return err
-	case reflect.PointerTo(t).Implements(textType):
+	case text:
 		text, err := r.str()
 		if err != nil {
 			return err
@@ -114,8 +155,26 @@ func decodeValue(r *jsonReader, v reflect.Value, nullable bool) error {
 	panic("BUG: no request field is of type " + t.String())
 }
 
+// scopes reads a list of scopes.
+func (r *jsonReader) scopes() (identity.Scopes, error) {
+	names, err := r.strings(maxElements)
+	if err != nil {
+		return "", err
+	}
+	scopes, err := identity.NewScopes(names)
+	if err != nil {
+		return "", r.fail("%v", err)
+	}
+	return scopes, nil
+}
+
 func decodeStruct(r *jsonReader, v reflect.Value) error {
-	fields := fieldsOf(v.Type())
+	return decodeFields(r, v.Type(), func(f *field) error { return decodeAs(r, v.FieldByIndex(f.path), f.optional, f.text) })
+}
+
+// decodeFields has read each field of a struct, of which none is unknown or comes twice.
+func decodeFields(r *jsonReader, t reflect.Type, read func(f *field) error) error {
+	fields := fieldsOf(t)
 	var seen uint64 // one bit a field; no body has more than 64
 	return r.object(func(name []byte) error {
 		f, known := fields.byName[string(name)]
@@ -126,7 +185,7 @@ func decodeStruct(r *jsonReader, v reflect.Value) error {
 			return r.fail("is there twice")
 		}
 		seen |= 1 << f.index
-		return decodeValue(r, v.FieldByIndex(f.path), f.optional)
+		return read(f)
 	})
 }
 
@@ -135,12 +194,13 @@ type field struct {
 	path     []int
 	name     string
 	optional bool
+	text     bool // see readsText
 	doc      string
 }
 
 type structFields struct {
 	list   []field
-	byName map[string]field
+	byName map[string]*field
 	names  string
 }
 
@@ -151,16 +211,18 @@ func fieldsOf(t reflect.Type) *structFields {
 	if cached, ok := fieldCache.Load(t); ok {
 		return cached.(*structFields)
 	}
-	s := &structFields{byName: map[string]field{}}
+	s := &structFields{byName: map[string]*field{}}
 	var names []string
 	for _, tag := range reflect.VisibleFields(t) {
 		name, options, _ := strings.Cut(tag.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		f := field{index: len(s.list), path: tag.Index, name: name, optional: options == "omitempty", doc: tag.Tag.Get("doc")}
+		f := field{
+			index: len(s.list), path: tag.Index, name: name, optional: options == "omitempty", text: readsText(tag.Type), doc: tag.Tag.Get("doc"),
+		}
 		s.list = append(s.list, f)
-		s.byName[name] = f
+		s.byName[name] = &f
 		names = append(names, name)
 	}
 	s.names = strings.Join(names, ", ")

@@ -60,6 +60,7 @@ func (a *API) createDelegation(c *call) error {
 	if err := c.body(&request); err != nil {
 		return err
 	}
+	c.account.state(request.Reason)
 	ensure, err := c.flag("ensure_principal")
 	if err != nil {
 		return err
@@ -80,7 +81,11 @@ func (a *API) createDelegation(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.created("/api/v1/delegations", created.ID, showDelegation(created, c.now))
+	shown := showDelegation(created, c.now)
+	c.createdAt("/api/v1/delegations", created.ID)
+	c.buf = appendDelegation(c.buf[:0], &shown)
+	c.ctx.Response.SetBody(c.buf)
+	return nil
 }
 
 func (a *API) listDelegations(c *call) error {

@@ -13,6 +13,7 @@ const contentTypeJSON = "application/json"
 var (
 	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
 	headerIndex        = []byte(wire.HeaderIndex)
+	headerLocation     = []byte(fasthttp.HeaderLocation)
 	headerTraceparent  = []byte("Traceparent")
 	headerRequestID    = []byte(wire.HeaderRequestID)
 

@@ -69,7 +69,8 @@ func newDelegationMaker(people *population, token string) *delegationMaker {
 func (m *delegationMaker) work(connection, _ int) load.Work { return m.newWork(connection) }
 
 func (m *delegationMaker) newWork(connection int) *delegationWork {
-	return &delegationWork{maker: m, next: connection * 1_000_003 % (writePrincipals * writeAgents)}
+	const apart = 618_033 // of a million, by the golden section: any number of connections is spread evenly
+	return &delegationWork{maker: m, next: connection * apart % (writePrincipals * writeAgents)}
 }
 
 // delegationWork is that of one connection. Connections begin far apart in the pairs and go on one by one.

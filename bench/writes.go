@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/bench/report"
 	"github.com/deputy-id/deputy/bench/result"
@@ -27,7 +29,7 @@ type WriteOptions struct {
 	Duration time.Duration // measured time of each subject, over all rounds
 	WarmUp   time.Duration // of each subject
 	Rounds   int           // turns that the subjects take
-	Profile  string        // where to write a CPU profile of the leader; "": none
+	Profile  string        // where to write a CPU profile of the leader, and of the others under their names behind it; "": none
 	Command  []string      // the command line, for the result
 	Progress *report.Progress
 	Logger   *slog.Logger
@@ -232,7 +234,7 @@ func (w *writes) measure(ctx context.Context) error {
 	return <-profiled
 }
 
-// profile takes one of the leader while the rounds last, where it was asked for.
+// profile takes one of the leader while the rounds last, where it was asked for, and of each other node beside it.
 func (w *writes) profile(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
 	if w.Profile == "" {
@@ -244,8 +246,18 @@ func (w *writes) profile(ctx context.Context) <-chan error {
 		done <- err
 		return done
 	}
-	seconds := int(w.Duration.Seconds() * float64(len(w.subjects)))
-	go func() { done <- fetchProfile(ctx, leader.address.Ops, max(1, seconds), w.Profile) }()
+	seconds := max(1, int(w.Duration.Seconds()*float64(len(w.subjects))))
+	go func() {
+		var taking errgroup.Group
+		for _, n := range w.own.live() {
+			path := w.Profile
+			if n != leader {
+				path += "." + n.spec.ID
+			}
+			taking.Go(func() error { return fetchProfile(ctx, n.address.Ops, seconds, path) })
+		}
+		done <- taking.Wait()
+	}()
 	return done
 }
 

@@ -54,28 +54,38 @@ type memberStats struct {
 	lastIndex   uint64 // in the log
 	lastTerm    uint64 // of that entry
 	lastContact time.Duration
+	entries     uint64 // what entries of the log it reads; 0 of builds that don't say
 }
 
-const statsSize = 4 * 8
+const (
+	statsSize = 4 * 8 // of those that every build has said
+
+	entriesShared = 1 // those of several commands
+)
 
 func (s memberStats) encode() []byte {
 	b := make([]byte, 0, statsSize)
 	b = binary.BigEndian.AppendUint64(b, s.applied)
 	b = binary.BigEndian.AppendUint64(b, s.lastIndex)
 	b = binary.BigEndian.AppendUint64(b, s.lastTerm)
-	return binary.BigEndian.AppendUint64(b, uint64(s.lastContact))
+	b = binary.BigEndian.AppendUint64(b, uint64(s.lastContact))
+	return binary.BigEndian.AppendUint64(b, s.entries)
 }
 
 func decodeStats(b []byte) (memberStats, error) {
 	if len(b) < statsSize { // later versions may say more
 		return memberStats{}, fmt.Errorf("%w: stats of %d bytes", errMalformed, len(b))
 	}
-	return memberStats{
+	s := memberStats{
 		applied:     binary.BigEndian.Uint64(b),
 		lastIndex:   binary.BigEndian.Uint64(b[8:]),
 		lastTerm:    binary.BigEndian.Uint64(b[16:]),
 		lastContact: time.Duration(binary.BigEndian.Uint64(b[24:])),
-	}, nil
+	}
+	if len(b) >= statsSize+8 {
+		s.entries = binary.BigEndian.Uint64(b[statsSize:])
+	}
+	return s, nil
 }
 
 // never stands for a leader that was not heard of since the start.
@@ -91,6 +101,9 @@ func (n *Node) stats() (memberStats, error) {
 		return memberStats{}, fmt.Errorf("reading the log's last term: %w", err)
 	}
 	s := memberStats{applied: n.o.Applied.Applied(), lastIndex: r.LastIndex(), lastTerm: term}
+	if n.o.Packing.Pack != nil {
+		s.entries = entriesShared
+	}
 	switch heard := r.LastContact(); {
 	case r.State() == raft.Leader:
 	case heard.IsZero():

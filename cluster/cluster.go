@@ -86,6 +86,7 @@ type Options struct {
 	FSM       raft.FSM
 	Directory Directory
 	Applied   Progress
+	Packing   Packing // zero: every command has an entry of its own
 
 	InMemory   bool     // log and snapshots live in memory and die with the process
 	GossipKeys [][]byte // AES-256, the first one encrypts; empty: those last known, from peers.json
@@ -192,6 +193,7 @@ func (o *Options) validate() error {
 	miss(o.FSM == nil, "FSM", "committed entries must go somewhere")
 	miss(o.Directory == nil, "Directory", "nobody could be let in without it")
 	miss(o.Applied == nil, "Applied", "see Progress")
+	miss((o.Packing.Pack == nil) != (o.Packing.Seen == nil), "Packing", "it takes both of its functions, or neither")
 	for i, key := range o.GossipKeys {
 		if len(key) != gossipKeySize {
 			errs = append(errs, fmt.Errorf("gossip key %d has %d bytes; it must have %d", i, len(key), gossipKeySize))

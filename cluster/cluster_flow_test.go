@@ -118,6 +118,7 @@ func TestEverySeriesIsThereFromBoot(t *testing.T) {
 	require.Equal(t, map[string]int{
 		"deputy_cluster_rejected_connections_total": 3, "deputy_cluster_proposals_total": 3,
 		"deputy_cluster_propose_seconds": 1, "deputy_cluster_disk_stalls_total": 1,
+		"deputy_cluster_entries_total":       1,
 		"deputy_cluster_deny_messages_total": 10, "deputy_cluster_deny_overflow_total": 3,
 		"deputy_cluster_term": 1, "deputy_cluster_last_index": 1, "deputy_cluster_commit_index": 1,
 		"deputy_cluster_applied_index": 1, "deputy_cluster_is_leader": 1, "deputy_cluster_has_leader": 1,

@@ -41,6 +41,7 @@ type table struct {
 	mu      sync.Mutex
 	state   tableState
 	applied uint64
+	packs   int // entries of several commands that were applied
 	changed chan struct{}
 }
 
@@ -73,13 +74,49 @@ func (f *table) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
 	for i, l := range logs {
 		if l.Type == raft.LogCommand {
-			answers[i] = f.apply(l.Data)
+			answers[i] = f.applyEntry(l.Data)
 		}
 		f.applied = l.Index
 	}
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return answers
+}
+
+func (f *table) applyEntry(data []byte) any {
+	var commands []json.RawMessage
+	if json.Unmarshal(data, &commands) != nil {
+		return f.apply(data)
+	}
+	f.packs++
+	answers := make(tableAnswers, len(commands))
+	for i, command := range commands {
+		answers[i] = f.apply(command)
+	}
+	return answers
+}
+
+type tableAnswers []any
+
+func (a tableAnswers) Len() int     { return len(a) }
+func (a tableAnswers) At(i int) any { return a[i] }
+
+// packing is that of a table: a JSON list of the commands.
+func (f *table) packing() Packing {
+	return Packing{
+		Pack: func(commands [][]byte) ([]byte, error) {
+			list := make([]json.RawMessage, len(commands))
+			for i, command := range commands {
+				list[i] = command
+			}
+			return json.Marshal(list)
+		},
+		Seen: func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.packs > 0
+		},
+	}
 }
 
 func (f *table) apply(data []byte) any {
@@ -184,6 +221,7 @@ type testNode struct {
 	t     *testing.T
 	table *table
 	o     Options
+	old   bool // a build that can't read entries of several commands
 }
 
 // testTuning is quick, and still slack enough for the race detector on a busy machine.
@@ -231,6 +269,10 @@ func (n *testNode) open() {
 	n.t.Helper()
 	n.table = newTable()
 	n.o.FSM, n.o.Directory, n.o.Applied = n.table, n.table, n.table
+	n.o.Packing = Packing{}
+	if !n.old {
+		n.o.Packing = n.table.packing()
+	}
 	n.o.Registerer = prometheus.NewPedanticRegistry()
 	var err error
 	n.Node, err = New(n.o)

@@ -5,12 +5,41 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // logVolume counts what was written to the log. Raft takes a snapshot after so many entries, but what a restart has to
 // apply again is measured by what they say: one entry may create a thousand delegations. So this node also takes one
 // after so many bytes.
-type logVolume struct{ bytes atomic.Int64 }
+type logVolume struct {
+	bytes   atomic.Int64
+	before  int64        // of bytes: what was there at the start
+	entries atomic.Int64 // since the start
+}
+
+func (v *logVolume) begin(behind int64) {
+	v.before = behind
+	v.bytes.Store(behind)
+}
+
+func (v *logVolume) add(entries []*raft.Log) {
+	total := 0
+	for _, entry := range entries {
+		total += len(entry.Data)
+	}
+	v.bytes.Add(int64(total))
+	v.entries.Add(int64(len(entries)))
+}
+
+// perEntry is how much an entry that was written since the start weighs; 0 where there was none.
+func (v *logVolume) perEntry() int64 {
+	entries := v.entries.Load()
+	if entries == 0 {
+		return 0
+	}
+	return max(1, (v.bytes.Load()-v.before)/entries)
+}
 
 const (
 	// volumeLook is how often the volume is looked at.
@@ -43,6 +72,7 @@ func (n *Node) keepTailShort(ctx context.Context) {
 			written-covered < int64(float64(n.tailLimit())*spread) {
 			continue
 		}
+		n.boundTrailing()
 		// What is written from here on may be in it as well, and is counted for the next.
 		if err := n.Snapshot(ctx); err != nil {
 			if ctx.Err() == nil {
@@ -63,4 +93,26 @@ func (n *Node) tailLimit() int64 {
 		limit = max(limit, kept[0].Size/tailShare)
 	}
 	return limit
+}
+
+// leastTrailing is how many entries are kept behind a snapshot whatever they weigh.
+const leastTrailing = 512
+
+// boundTrailing has raft keep no more of the log behind a snapshot than may lie before the next one. It counts entries,
+// and one that commands share weighs as much as hundreds of others: 32,768 of those would be gigabytes. A follower that
+// lacks more is sent the snapshot.
+func (n *Node) boundTrailing() {
+	r, err := n.active()
+	if err != nil {
+		return
+	}
+	each := n.stores.volume.perEntry()
+	if each == 0 {
+		return
+	}
+	config := r.ReloadableConfig()
+	config.TrailingLogs = min(n.tuning.TrailingLogs, max(leastTrailing, uint64(n.tailLimit()/each)))
+	if err := r.ReloadConfig(config); err != nil {
+		n.logger.Error("bounding the log behind a snapshot", "error", err)
+	}
 }

@@ -34,4 +34,6 @@ func TestALogThatGrowsByBytesIsCutByASnapshot(t *testing.T) {
 	n.commit(tableCommand{Note: strings.Repeat("long ", 16<<10)})
 
 	eventually(t, func() bool { return snapshots() == 1 })
+	kept := n.raft.Load().ReloadableConfig().TrailingLogs
+	require.Equal(t, uint64(leastTrailing), kept, "of entries as long as that, few are kept behind a snapshot")
 }

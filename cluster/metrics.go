@@ -33,6 +33,7 @@ const (
 type metrics struct {
 	rejected  *prometheus.CounterVec
 	proposals *prometheus.CounterVec
+	entries   prometheus.Counter
 	latency   prometheus.Histogram
 	stalls    prometheus.Counter
 	state     *stateCollector
@@ -53,6 +54,10 @@ func newMetrics(n *Node) *metrics {
 			Name: "deputy_cluster_proposals_total",
 			Help: "Commands proposed at this node, by outcome.",
 		}, []string{"outcome"}),
+		entries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "deputy_cluster_entries_total",
+			Help: "Log entries that this node proposed; commands that wait at the same time share one.",
+		}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "deputy_cluster_propose_seconds",
 			Help:    "Time from proposing a command to its having been applied at this node, the leader.",
@@ -108,7 +113,7 @@ func (m *metrics) register(registerer prometheus.Registerer) error {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.rejected, m.proposals, m.latency, m.stalls, m.state, m.denies, m.denyOverflow}
+	return []prometheus.Collector{m.rejected, m.proposals, m.entries, m.latency, m.stalls, m.state, m.denies, m.denyOverflow}
 }
 
 // unregister lets another node of the same process take over the registry.

@@ -36,6 +36,9 @@ type Node struct {
 	joinHandler JoinHandler
 	joins       chan struct{} // join requests being served
 	proposals   chan struct{} // commands that wait to be applied
+	urgent      lane
+	ordinary    lane
+	sharing     atomic.Bool   // all servers read entries of several commands
 	kick        chan struct{} // the table has changed
 
 	hasState atomic.Bool
@@ -67,6 +70,7 @@ func New(o Options) (_ *Node, err error) {
 		proposals: make(chan struct{}, MaxProposals),
 		kick:      make(chan struct{}, 1),
 	}
+	n.urgent.node, n.ordinary.node = n, n
 	defer func() {
 		if err != nil {
 			n.release()

@@ -147,6 +147,7 @@ func (p integration) FetchServerStats(ctx context.Context, servers map[raft.Serv
 		})
 	}
 	wg.Wait()
+	p.learnSharing()
 	return all
 }
 

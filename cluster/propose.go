@@ -19,19 +19,25 @@ type Applied struct {
 }
 
 // Propose appends a command to the log and returns once this node's state machine has applied it. Only the
-// leader can. Without a deadline in ctx it takes at most Tuning.ProposeTimeout.
+// leader can. Without a deadline in ctx it takes at most Tuning.ProposeTimeout. Commands that are proposed at the same time
+// may share an entry of the log, and then have one index.
 //
 // ErrNotLeader, ErrOverloaded, ErrTimeout, ErrTooLarge and ErrStopped mean that nothing was proposed.
 // ErrOutcomeUnknown means that the command may still be applied: repeat it only under an id that the state
 // machine recognises.
 func (n *Node) Propose(ctx context.Context, command []byte) (Applied, error) {
+	return n.ProposeOn(ctx, Terms{}, command)
+}
+
+// ProposeOn is Propose on terms.
+func (n *Node) ProposeOn(ctx context.Context, terms Terms, command []byte) (Applied, error) {
 	began := n.o.Clock()
-	applied, err := n.propose(ctx, command)
+	applied, err := n.propose(ctx, terms, command)
 	n.metrics.proposed(err, n.o.Clock().Sub(began).Seconds())
 	return applied, err
 }
 
-func (n *Node) propose(ctx context.Context, command []byte) (Applied, error) {
+func (n *Node) propose(ctx context.Context, terms Terms, command []byte) (Applied, error) {
 	r, err := n.active()
 	if err != nil {
 		return Applied{}, err
@@ -47,31 +53,32 @@ func (n *Node) propose(ctx context.Context, command []byte) (Applied, error) {
 	if err := ctx.Err(); err != nil {
 		return Applied{}, fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
+	if !terms.Urgent && len(n.proposals) >= MaxProposals-urgentProposals {
+		return Applied{}, fmt.Errorf("%w: %d commands wait to be applied", ErrOverloaded, MaxProposals-urgentProposals)
+	}
 	select {
 	case n.proposals <- struct{}{}:
 	default:
 		return Applied{}, fmt.Errorf("%w: %d commands wait to be applied", ErrOverloaded, MaxProposals)
 	}
-	deadline, _ := ctx.Deadline()
-	// With BatchApplyCh the timeout only bounds the wait for a place in raft's queue: once in there, a command
-	// stays until it is applied or leadership ends. So the place in n.proposals is held until then, also when
-	// the caller has long gone.
-	future := r.Apply(command, max(time.Until(deadline), time.Nanosecond))
-	done := make(chan error, 1)
-	go func() {
-		err := future.Error()
-		<-n.proposals
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return Applied{}, proposeError(err)
-		}
-		return Applied{Index: future.Index(), Response: future.Response()}, nil
-	case <-ctx.Done():
-		return Applied{}, fmt.Errorf("%w: waiting for the command to be applied: %w", ErrOutcomeUnknown, ctx.Err())
+	// From here on the lane gives the place back: once the command has left, a place is held until it is applied or
+	// leadership ends, also when the caller has long gone.
+	lane := &n.ordinary
+	if terms.Urgent {
+		lane = &n.urgent
 	}
+	p := &proposal{command: command, terms: terms, done: make(chan proposed, 1)}
+	lane.add(p)
+	select {
+	case o := <-p.done:
+		return o.Applied, o.err
+	case <-ctx.Done():
+	}
+	if lane.withdraw(p) {
+		<-n.proposals
+		return Applied{}, fmt.Errorf("%w: waiting for earlier commands to be applied: %w", ErrTimeout, ctx.Err())
+	}
+	return Applied{}, fmt.Errorf("%w: waiting for the command to be applied: %w", ErrOutcomeUnknown, ctx.Err())
 }
 
 // proposeError says of raft's errors whether anything was proposed.
@@ -89,7 +96,7 @@ func proposeError(err error) error {
 
 func withDefaultTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, timeout)
 }

@@ -13,7 +13,6 @@ import (
 func TestProposeSaysWhetherAnythingHappened(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t, inMemory)
-	note := func(text string) []byte { return encodeCommand(tableCommand{Note: text}) }
 
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
@@ -27,13 +26,22 @@ func TestProposeSaysWhetherAnythingHappened(t *testing.T) {
 	}
 	_, err = n.Propose(t.Context(), note("one too many"))
 	require.ErrorIs(t, err, ErrOverloaded)
-	for range MaxProposals {
+	_, err = n.ProposeOn(t.Context(), Terms{Urgent: true}, note("one too many"))
+	require.ErrorIs(t, err, ErrOverloaded)
+	for range urgentProposals {
+		<-n.proposals
+	}
+	_, err = n.Propose(t.Context(), note("one too many"))
+	require.ErrorIs(t, err, ErrOverloaded)
+	_, err = n.ProposeOn(t.Context(), Terms{Urgent: true}, note("urgent"))
+	require.NoError(t, err, "there is room left for what stops something")
+	for range MaxProposals - urgentProposals {
 		<-n.proposals
 	}
 
 	_, err = n.Propose(t.Context(), note("fine"))
 	require.NoError(t, err)
-	require.Equal(t, []string{"fine"}, n.table.notes())
+	require.Equal(t, []string{"urgent", "fine"}, n.table.notes())
 	require.Empty(t, n.proposals, "every place is given back")
 }
 

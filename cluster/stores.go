@@ -66,7 +66,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 	if err := checkState(dir, db, db, kept, logger); err != nil {
 		return err
 	}
-	s.volume.bytes.Store(kept.behind)
+	s.volume.begin(kept.behind)
 	if dir.offline {
 		return nil
 	}
@@ -200,9 +200,7 @@ type watchedLog struct {
 func (l *watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l *watchedLog) StoreLogs(entries []*raft.Log) error {
-	for _, entry := range entries {
-		l.volume.bytes.Add(int64(len(entry.Data)))
-	}
+	l.volume.add(entries)
 	defer l.stall.begin()()
 	return l.LogStore.StoreLogs(entries)
 }

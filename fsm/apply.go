@@ -4,7 +4,7 @@ import (
 	"github.com/deputy-id/deputy/identity"
 )
 
-// apply applies one command, once. It is a pure function of the state and the command.
+// apply applies one command, once. It is a pure function of the state and the command. The result is to be shown.
 func (s *state) apply(c Command) Result {
 	s.time = max(s.time, min(c.Time, endOfTime))
 	s.by = c.By
@@ -13,21 +13,21 @@ func (s *state) apply(c Command) Result {
 
 	w := s.windowOf(c)
 	if w == nil {
-		return shown(s.do(c.Body))
+		return s.do(c.Body)
 	}
 	if r, ok := w.find(c.ID); ok {
 		if r.fingerprint != c.Fingerprint {
 			return Result{Index: s.index, Err: identity.Errorf(identity.CodeIdempotencyMismatch, "the idempotency key was used before for another request").
 				WithHint("use a new key for each request, and the same key only to repeat one unchanged")}
 		}
-		again := shown(r.result)
+		again := r.result
 		again.Replayed = true
 		return again
 	}
 	result := s.do(c.Body)
 	// Recover and EndRestore begin the windows anew; they are remembered in the new one.
 	s.windowOf(c).add(&receipt{id: c.ID, fingerprint: c.Fingerprint, time: s.time, result: result})
-	return shown(result)
+	return result
 }
 
 // windowOf returns where the command is remembered, or nil where it isn't. A command that takes authority

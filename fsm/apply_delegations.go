@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"math"
 	"unique"
 
 	"github.com/deputy-id/deputy/identity"
@@ -18,15 +19,15 @@ func (s *state) createDelegation(b CreateDelegation) (*record, *identity.Error) 
 	case d.Expires <= s.time:
 		return nil, identity.Errorf(identity.CodeDelegationExpired, "the delegation would end at %s, which is past", d.Expires)
 	}
-	if _, ok := s.delegations.byID.get(&record{id: uuid}); ok {
+	if _, ok := s.delegations.byID.getNear(&record{id: uuid}); ok {
 		return nil, alreadyExists("delegation", d.ID)
 	}
 	if s.isRevoked(identity.DelegationHandle(d.ID)) {
 		return nil, identity.Errorf(identity.CodeRevoked, "delegation %s was revoked before it was made", d.ID)
 	}
-	agent, err := s.agent(d.Agent)
-	if err != nil {
-		return nil, err
+	agent, ok := s.agents.find(d.Agent)
+	if !ok {
+		return nil, notFound("agent", d.Agent)
 	}
 	if agent.Status == identity.StatusDeactivated {
 		return nil, identity.Errorf(identity.CodeAgentDeactivated, "agent %s is deactivated", agent.Name).
@@ -58,8 +59,8 @@ func (s *state) createDelegation(b CreateDelegation) (*record, *identity.Error) 
 
 // mayLend holds a new delegation to the principal's consent and to the bound of the pair.
 func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identity.Error {
-	if active := s.activeOfPair(p, agent); active == MaxPairDelegations {
-		return identity.Errorf(identity.CodeLimitReached, "%s has %d active delegations to agent %s, which is the most allowed", p.ID, active, agent.Name).
+	if s.pairIsFull(p, agent) {
+		return identity.Errorf(identity.CodeLimitReached, "%s has %d active delegations to agent %s, which is the most allowed", p.ID, MaxPairDelegations, agent.Name).
 			WithHint("withdraw some, or lend all scopes in one")
 	}
 	if !barred(s.bars.work, p, agent.Name) {
@@ -76,6 +77,30 @@ func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identit
 		s.bars.delete(lifted)
 	}
 	return nil
+}
+
+// pairIsFull reports whether a principal has lent to an agent as often as is allowed, in delegations that are active.
+func (s *state) pairIsFull(p *principalRow, agent *agentRow) bool {
+	d := s.delegations
+	hash := hashPair(hashName(d.seed, p.ID), hashName(d.seed, agent.Name))
+	if lead := findLead(d.leads.root, hash, p.ID, agent.text); lead == nil || lead.expires <= s.time {
+		return false // it lasts longest
+	}
+	// Hashes lie in the tree, and records all over the memory: a pair that has too few to be full needs none of them.
+	found := 0
+	count := func(r paired) bool {
+		if r.hash == hash {
+			found++
+		}
+		return r.hash >= hash && found < MaxPairDelegations
+	}
+	if hash < math.MaxUint64 {
+		d.byPair.work.Descend(paired{hash + 1, d.first}, count)
+		if found < MaxPairDelegations {
+			return false
+		}
+	}
+	return s.activeOfPair(p, agent) == MaxPairDelegations
 }
 
 // activeOfPair counts the active delegations from a principal to an agent, up to MaxPairDelegations.

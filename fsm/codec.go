@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
@@ -84,15 +83,10 @@ func Encode(c Command) ([]byte, error) {
 	if c.Fingerprint != ([16]byte{}) {
 		h.Fingerprint = c.Fingerprint[:]
 	}
-	head, err := marshal(&h)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the header of %s: %w", t, err)
-	}
-	body, err := encodeBody(c.Body)
+	entry, err := appendBody(appendHeader(entry, &h), c.Body)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", t, err)
 	}
-	entry = slices.Concat(entry, head, body)
 	if len(entry) > MaxCommandBytes {
 		return nil, identity.Errorf(identity.CodeTooLarge, "the %s command takes %d bytes; at most %d are allowed", t, len(entry), MaxCommandBytes)
 	}
@@ -102,7 +96,10 @@ func Encode(c Command) ([]byte, error) {
 // Decode reads a log entry. It accepts nothing that it does not understand in full: the error is an
 // *UnknownError for a newer envelope or type, and any other error means that the entry is corrupt or has
 // a field of a newer build. Errors never quote the entry.
-func Decode(entry []byte) (Command, error) {
+func Decode(entry []byte) (Command, error) { return decode(entry, new(shared)) }
+
+// decode is Decode that shares texts with what was decoded before.
+func decode(entry []byte, s *shared) (Command, error) {
 	if len(entry) > MaxCommandBytes {
 		return Command{}, fmt.Errorf("entry has %d bytes; at most %d are allowed", len(entry), MaxCommandBytes)
 	}
@@ -115,9 +112,13 @@ func Decode(entry []byte) (Command, error) {
 		return Command{}, &UnknownError{Type: t}
 	}
 	var h header
-	n, err := unmarshalPrefix(entry[envelopeBytes:], &h)
-	if err != nil {
-		return Command{}, fmt.Errorf("decoding the header of %s: %w", t, err)
+	n, ok := quickHeader(entry[envelopeBytes:], &h, s)
+	if !ok {
+		var err error
+		h = header{}
+		if n, err = unmarshalPrefix(entry[envelopeBytes:], &h); err != nil {
+			return Command{}, fmt.Errorf("decoding the header of %s: %w", t, err)
+		}
 	}
 	c := Command{ClientKey: h.ClientKey, Time: h.Time, By: h.By}
 	if err := copyExactly(c.ID[:], h.ID); err != nil {
@@ -126,7 +127,8 @@ func Decode(entry []byte) (Command, error) {
 	if err := copyExactly(c.Fingerprint[:], h.Fingerprint); err != nil {
 		return Command{}, fmt.Errorf("decoding the fingerprint of %s: %w", t, err)
 	}
-	c.Body, err = decodeBody(t, entry[envelopeBytes+n:])
+	var err error
+	c.Body, err = decodeBody(t, entry[envelopeBytes+n:], s)
 	var unknown *UnknownError
 	if errors.As(err, &unknown) {
 		// A known type with an unknown item inside is not ignorable, whatever its own flag says.
@@ -147,9 +149,19 @@ func copyExactly(dst, src []byte) error {
 	return nil
 }
 
+func appendBody(dst []byte, b Body) ([]byte, error) {
+	if b, ok := b.(CreateDelegation); ok {
+		return appendCreateDelegation(dst, &b), nil
+	}
+	data, err := encodeBody(b)
+	return append(dst, data...), err
+}
+
 func encodeBody(b Body) ([]byte, error) {
 	var batch Batch
 	switch b := b.(type) {
+	case CreateDelegation:
+		return appendCreateDelegation(nil, &b), nil
 	case Batch:
 		batch = b
 	case *Batch:
@@ -174,7 +186,7 @@ func encodeBody(b Body) ([]byte, error) {
 	return marshal(items)
 }
 
-func decodeBatch(data []byte) (Body, error) {
+func decodeBatch(data []byte, s *shared) (Body, error) {
 	items, err := strict[[]item](data)
 	if err != nil {
 		return nil, err
@@ -187,7 +199,7 @@ func decodeBatch(data []byte) (Body, error) {
 		if it.Type == TypeBatch {
 			return nil, fmt.Errorf("item %d is a batch within a batch", i)
 		}
-		if batch.Bodies[i], err = decodeBody(it.Type, it.Body); err != nil {
+		if batch.Bodies[i], err = decodeBody(it.Type, it.Body, s); err != nil {
 			return nil, fmt.Errorf("item %d: %w", i, err)
 		}
 	}

@@ -56,6 +56,10 @@ type FSM struct {
 	state *state // of the goroutine that applies
 	view  atomic.Pointer[View]
 
+	unpublished int    // commands since the last View; of the goroutine that applies
+	texts       shared // of commands, of the goroutine that applies
+	packed      atomic.Bool
+
 	haltOnce sync.Once
 	haltErr  error
 	halted   chan struct{}
@@ -112,8 +116,13 @@ func (f *FSM) WaitApplied(ctx context.Context, index uint64) error {
 // Apply implements raft.FSM.
 func (f *FSM) Apply(entry *raft.Log) any { return f.ApplyBatch([]*raft.Log{entry})[0] }
 
-// ApplyBatch implements raft.BatchingFSM: it applies the entries in order and publishes one View. Each
-// response is a Result.
+// publishAfter is how many commands are applied without showing it, where raft hands in many: a node that catches up
+// answers from a View that is some tens of milliseconds old at most.
+const publishAfter = 2048
+
+// ApplyBatch implements raft.BatchingFSM: it applies the entries in order and publishes a View of all of them, and of
+// parts where they are many. Each response is a Result; that of a pack has a Len and,
+// At each place, the Result of a command.
 func (f *FSM) ApplyBatch(entries []*raft.Log) []any {
 	responses := make([]any, len(entries))
 	for i, entry := range entries {
@@ -121,33 +130,39 @@ func (f *FSM) ApplyBatch(entries []*raft.Log) []any {
 			responses[i] = Result{Index: entry.Index, Err: identity.Errorf(identity.CodeInternal, "%w", ErrHalted)}
 			continue
 		}
+		if f.unpublished >= publishAfter {
+			f.show()
+		}
 		responses[i] = f.applyEntry(entry)
 	}
-	f.journal.Reach(f.state.index)
-	f.publish(f.state)
+	f.show()
 	return responses
 }
 
-func (f *FSM) applyEntry(entry *raft.Log) Result {
-	result := Result{Index: entry.Index}
-	if entry.Type == raft.LogCommand {
-		c, err := Decode(entry.Data)
-		var unknown *UnknownError
-		switch {
-		case errors.As(err, &unknown) && unknown.Ignorable:
-			f.log.Warn("skipped a command of a newer build", "index", entry.Index, "type", uint16(unknown.Type))
-			result.Err = identity.Errorf(identity.CodeInvalid, "%v", err)
-		case err != nil:
-			return f.stop(entry.Index, err)
-		default:
-			f.state.index = entry.Index
-			result = f.state.apply(c)
-			f.metrics.count(c.Body.Type(), result)
-			f.note(f.state)
-		}
+// show publishes a View of all that was applied.
+func (f *FSM) show() {
+	f.journal.Reach(f.state.index)
+	f.publish(f.state)
+	f.unpublished = 0
+}
+
+func (f *FSM) applyEntry(entry *raft.Log) any {
+	if entry.Type != raft.LogCommand {
+		f.state.index = entry.Index
+		return Result{Index: entry.Index}
+	}
+	if isPack(entry.Data) {
+		return f.applyPack(entry)
+	}
+	c, err := readCommand(entry.Data, &f.texts)
+	if err != nil {
+		return f.stop(entry.Index, err)
 	}
 	f.state.index = entry.Index
-	return result
+	result := f.applyCommand(&c)
+	f.note(f.state)
+	f.unpublished++
+	return shown(result)
 }
 
 // note writes down what the entry has changed in the revocation set, before any View shows the entry: who has read the

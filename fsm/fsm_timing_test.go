@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -159,6 +160,63 @@ func benchmarkApply(b *testing.B, size int) {
 			}
 		}
 		applied += size
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(applied), "ns/command")
+}
+
+// BenchmarkApplyPacks applies packs of delegations between principals and agents that are there, each with a command id, as
+// a cluster under load does.
+func BenchmarkApplyPacks(b *testing.B) {
+	const agents, principals, commandsEach, batch = 500, 2000, 128, 2
+	m := newMachine(b)
+	m.bulk(agents, benchAgent)
+	m.bulk(principals, func(i int) Body {
+		return CreatePrincipal{identity.Principal{ID: fmt.Sprintf("user-%07d@company.example", i)}}
+	})
+	next := uint64(0)
+	delegation := func(at identity.Instant) CreateDelegation {
+		next++
+		n := next * 618_033
+		d := testDelegation(next, fmt.Sprintf("user-%07d@company.example", n%principals), fmt.Sprintf("agent-%07d", n/principals%agents))
+		var entropy [10]byte
+		binary.BigEndian.PutUint64(entropy[:], n*0x9e3779b97f4a7c15)
+		d.ID = identity.NewID(identity.PrefixDelegation, at, entropy)
+		d.Created, d.Expires = at, at.Add(time.Duration(n%30+1)*24*time.Hour+time.Duration(n%86400)*time.Second)
+		return CreateDelegation{Delegation: d}
+	}
+	m.bulk(benchDelegations(b), func(int) Body { return delegation(m.now) })
+	b.ReportAllocs()
+	b.ResetTimer()
+	applied := 0
+	for b.Loop() {
+		b.StopTimer()
+		entries := make([]*raft.Log, batch)
+		for i := range entries {
+			commands := make([][]byte, commandsEach)
+			for j := range commands {
+				if j%8 == 0 {
+					m.now++
+				}
+				var id CommandID
+				binary.BigEndian.PutUint64(id[:], next+1)
+				data, err := Encode(Command{ID: id, Time: m.now, By: "tok_bench", Body: delegation(m.now)})
+				require.NoError(b, err)
+				commands[j] = data
+			}
+			pack, err := Pack(commands)
+			require.NoError(b, err)
+			m.index++
+			entries[i] = &raft.Log{Index: m.index, Type: raft.LogCommand, Data: pack}
+		}
+		b.StartTimer()
+		for _, response := range m.fsm.ApplyBatch(entries) {
+			for _, r := range response.(packed) {
+				if err := r.Err; err != nil {
+					b.Fatal(err)
+				}
+			}
+			applied += commandsEach
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(applied), "ns/command")
 }

@@ -412,3 +412,38 @@ func TestSmallTablesAreFoundByEachOfTheirKeys(t *testing.T) {
 	require.False(t, ok)
 	require.NoError(t, m.fsm.Restore(io.NopCloser(bytes.NewReader(m.snapshot()))))
 }
+
+// TestAPairIsFullAtItsBound: counted by hashes where there are few, and by what is active where there are many.
+func TestAPairIsFullAtItsBound(t *testing.T) {
+	m := newMachine(t)
+	for _, name := range []string{"a", "b"} {
+		must1[*identity.Agent](m, CreateAgent{testAgent(name)})
+	}
+	lend := func(n uint64, agent string, hours int) Result {
+		d := testDelegation(n, "ann@x", agent)
+		d.Expires = m.now.Add(time.Duration(hours) * time.Hour)
+		return m.do(CreateDelegation{Delegation: d, EnsurePrincipal: true})
+	}
+	full := func(r Result) { require.Equal(t, identity.CodeLimitReached, r.Err.Code) }
+	for n := range uint64(MaxPairDelegations) {
+		require.Nil(t, lend(n, "a", 1+int(n%2)).Err)
+	}
+	full(lend(1000, "a", 1))
+	require.Nil(t, lend(1001, "b", 1).Err, "another pair has its own")
+	m.pass(time.Hour) // half of them have ended
+	for n := range uint64(MaxPairDelegations / 2) {
+		require.Nil(t, lend(2000+n, "a", 3).Err)
+	}
+	full(lend(3000, "a", 1))
+	must1[*DelegationChange](m, WithdrawDelegation{ID: delegationID(2001)})
+	require.Nil(t, m.do(CreateDelegation{Delegation: func() identity.Delegation {
+		d := testDelegation(3001, "ann@x", "a")
+		d.Expires = m.now.Add(time.Hour)
+		return d
+	}(), Regrant: true}).Err)
+	full(m.do(CreateDelegation{Delegation: testDelegation(3002, "ann@x", "a"), Regrant: true}))
+	must1[*AgentChange](m, KillAgent{Name: "a", KeepActive: true})
+	full(m.do(CreateDelegation{Delegation: testDelegation(3003, "ann@x", "a"), Regrant: true}))
+	must1[*PrincipalChange](m, KillPrincipal{ID: "ann@x", KeepActive: true})
+	require.Nil(t, m.do(CreateDelegation{Delegation: testDelegation(3004, "ann@x", "a"), Regrant: true}).Err, "the kill has withdrawn them all")
+}

@@ -96,6 +96,7 @@ type records struct {
 	byPair      *tree[paired]  // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
 	byExpiry    *tree[*record] // expires, id; for purges only, so no View has it
 	leads       hashIndex[*record]
+	first       *record // sorts before all others of its hash
 }
 
 func compareAgents(a, b *record) int {
@@ -149,14 +150,14 @@ func less[T any](order func(a, b T) int) func(a, b T) bool {
 
 func newRecords(seed maphash.Seed) *records {
 	return &records{
-		seed: seed, leads: newHashIndex[*record](),
+		seed: seed, leads: newHashIndex[*record](), first: &record{agent: noText},
 		byID: newTree(less(byIDOrder)), byAgent: newTree(less(byAgentOrder)), byPrincipal: newTree(less(byPrincipalOrder)),
 		byPair: newTree(less(byPairOrder)), byExpiry: newTree(less(byExpiryOrder)),
 	}
 }
 
 func (t *records) add(r *record) {
-	t.byID.set(r)
+	t.byID.setNear(r) // ids begin with the time
 	t.byAgent.set(r)
 	t.byPrincipal.set(r)
 	t.byExpiry.set(r)

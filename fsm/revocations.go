@@ -336,6 +336,18 @@ func (t frozenRevocations) get(h identity.Handle) (*identity.Revocation, bool) {
 	return found, found != nil
 }
 
+// has is get for who only asks whether there is one.
+func (t frozenRevocations) has(h identity.Handle) (found bool) {
+	if t.blocks.Len() == 0 {
+		return false
+	}
+	t.blocks.Descend(&block{first: h}, func(b *block) bool {
+		_, found = b.find(h)
+		return false
+	})
+	return found
+}
+
 // ascend shows the revocations from a handle on, in order, while it is told to go on.
 func (t frozenRevocations) ascend(from identity.Handle, show func(*identity.Revocation) bool) {
 	first, _ := t.around(from)

@@ -248,8 +248,7 @@ func (s *state) expiryOf(h identity.Handle) identity.Instant {
 }
 
 func (s *state) isRevoked(h identity.Handle) bool {
-	_, ok := s.revocations.get(h)
-	return ok
+	return s.revocations.work().has(h)
 }
 
 // texts shares the memory of texts that come again and again, such as reasons. It is bounded by starting

@@ -12,6 +12,7 @@ import (
 type tree[T any] struct {
 	work   *btree.BTreeG[T]
 	frozen *btree.BTreeG[T]
+	hint   btree.PathHint // of getNear and setNear
 	dirty  bool
 }
 
@@ -25,6 +26,15 @@ func (t *tree[T]) get(key T) (T, bool) { return t.work.Get(key) }
 
 func (t *tree[T]) set(item T) {
 	t.work.Set(item)
+	t.dirty = true
+}
+
+// getNear is get for items that mostly are near the one before.
+func (t *tree[T]) getNear(key T) (T, bool) { return t.work.GetHint(key, &t.hint) }
+
+// setNear is set for such items.
+func (t *tree[T]) setNear(item T) {
+	t.work.SetHint(item, &t.hint)
 	t.dirty = true
 }
 

@@ -52,10 +52,10 @@ var names = map[Type]string{
 }
 
 // decodeBody reads the body of one type. The types it does not list are unknown to this build.
-func decodeBody(t Type, data []byte) (Body, error) {
+func decodeBody(t Type, data []byte, s *shared) (Body, error) {
 	switch t {
 	case TypeBatch:
-		return decodeBatch(data)
+		return decodeBatch(data, s)
 	case TypeTick:
 		return strict[Tick](data)
 	case TypePurge:
@@ -93,6 +93,10 @@ func decodeBody(t Type, data []byte) (Body, error) {
 	case TypeDeleteApplication:
 		return strict[DeleteApplication](data)
 	case TypeCreateDelegation:
+		var b CreateDelegation
+		if quickCreateDelegation(data, &b, s) {
+			return b, nil
+		}
 		return strict[CreateDelegation](data)
 	case TypeWithdrawDelegation:
 		return strict[WithdrawDelegation](data)

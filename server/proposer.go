@@ -60,7 +60,7 @@ func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, er
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	applied, err := p.node.Propose(ctx, encoded)
+	applied, err := p.node.ProposeOn(ctx, termsOf(c.Body), encoded)
 	if err != nil {
 		return fsm.Result{}, clusterError(err)
 	}
@@ -69,6 +69,12 @@ func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, er
 		return fsm.Result{}, fmt.Errorf("BUG: the state machine answered %T", applied.Response)
 	}
 	return result, nil
+}
+
+// termsOf is in what company a command may travel. What is not known here to bear any has an entry of its own.
+func termsOf(b fsm.Body) cluster.Terms {
+	object, shares := fsm.Shares(b)
+	return cluster.Terms{Urgent: fsm.Urgent(b), Alone: !shares, Object: object}
 }
 
 // IsLeader reports whether this node leads and has applied everything that was committed in earlier terms. Until

@@ -214,8 +214,9 @@ func (s *Server) wire(o Options) (err error) {
 		ClusterBind: s.config.Cluster.Listen, ClusterAdvertise: s.config.Cluster.Advertise,
 		GossipBind: s.config.Gossip.Listen, GossipAdvertise: s.config.Gossip.Advertise,
 		FSM: s.fsm, Directory: directory{s.fsm}, Applied: s.fsm, OnDiskStall: s.diskStalled,
-		OnDeny: func(origin string, payload []byte) { s.denials.onDeny(origin, payload) },
-		Tuning: o.Tuning, Logger: s.logger, Registerer: s.registry,
+		Packing: cluster.Packing{Pack: fsm.Pack, Seen: s.fsm.Packed},
+		OnDeny:  func(origin string, payload []byte) { s.denials.onDeny(origin, payload) },
+		Tuning:  o.Tuning, Logger: s.logger, Registerer: s.registry,
 	})
 	if err != nil {
 		return err
