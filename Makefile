@@ -46,8 +46,8 @@ build: ## build ./bin/deputy
 run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
 	@exec ./$(BIN) demo --dir $(DATA)
 
-test: ## all tests with the race detector; five to seven minutes on two cores
-	$(GO) test -race -p $(TEST_PACKAGES) ./...
+test: ## all tests with the race detector; four minutes on two cores, once all is compiled
+	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -p $(TEST_PACKAGES) ./...
 
 race: ## the concurrent packages over and over (RACE_COUNT=5) under the race detector
 	$(GO) test -race -count=$(RACE_COUNT) $(CONCURRENT)

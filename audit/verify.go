@@ -402,10 +402,12 @@ func (v *verifier) missingEnd() {
 }
 
 // ReadCheckpoints reads a file of checkpoints, one JSON object a line, such as peers.jsonl in the folder of another
-// node's log. Lines that are none are counted.
+// node's log, and returns them in the order of nodes, logs and records. Lines that are none are counted.
 func ReadCheckpoints(path string) (all []Checkpoint, unreadable int, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, 0, fmt.Errorf("reading checkpoints: %w", err)
 	}
-	return readCheckpoints(filepath.Clean(path))
+	all, unreadable, err = readCheckpoints(filepath.Clean(path))
+	slices.SortFunc(all, compareCheckpoints)
+	return all, unreadable, err
 }
