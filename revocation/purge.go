@@ -90,9 +90,9 @@ func (p *part) purge(s *Set, i int, now identity.Instant, provisionalOnly bool) 
 	switch {
 	case sh.dead == sh.written:
 		sh.begin(0)
-		p.tables[i].Store(nil)
+		p.publish(uint64(i), nil)
 	case sh.dead*deadDivisor > sh.written:
-		p.tables[i].Store(sh.rebuilt(t, s.seed))
+		p.publish(uint64(i), sh.rebuilt(t, s.seed))
 		cost *= rebuildPrice
 	}
 	// Counted down after nobody can find them any more; see add.

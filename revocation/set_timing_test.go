@@ -60,6 +60,17 @@ func BenchmarkRevoked(b *testing.B) {
 	}
 }
 
+// filledOfAll has as many handles of each kind, but for keys.
+func filledOfAll(n int) *revocation.Set {
+	s := revocation.NewSet()
+	for i := range n / 5 {
+		for _, h := range tokenHandles(-1 - i)[:5] {
+			s.Add(revocation.Entry{Handle: h, Expires: now})
+		}
+	}
+	return s
+}
+
 // BenchmarkRevokedCold asks for the six handles of tokens that nobody asked for lately, so that all that a question reads
 // of a large set comes from memory. The texts of the handles are read beforehand, 32 tokens at a time, while the clock
 // stands still: who asks has just taken them out of a token.
@@ -69,9 +80,8 @@ func BenchmarkRevokedCold(b *testing.B) {
 	for i := range tokens {
 		tokens[i] = tokenHandles(i)
 	}
-	for _, n := range sizes()[1:] {
-		s := filled(n)
-		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+	run := func(name string, s *revocation.Set) {
+		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			var spent time.Duration
 			read, asked := 0, 0
@@ -97,6 +107,12 @@ func BenchmarkRevokedCold(b *testing.B) {
 				b.Fatal("nothing was read")
 			}
 		})
+	}
+	for _, n := range sizes()[1:] {
+		run(fmt.Sprintf("entries=%d", n), filled(n))
+	}
+	for _, n := range sizes()[2:] {
+		run(fmt.Sprintf("entries=%d/all-kinds", n), filledOfAll(n))
 	}
 }
 

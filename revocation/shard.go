@@ -50,10 +50,21 @@ func (p *part) add(k *key, m mark, s *Set) (added bool) {
 	}
 	if next := sh.makeRoom(t, k, s.seed); next != t {
 		t = next
-		at.Store(t)
+		p.publish(k.shard(), t)
 	}
 	sh.insert(t, k, m)
 	return true
+}
+
+// publish has readers see a table, or none. Those who come by the head meanwhile may look at the lines of the one and then
+// at the table of the other: of what was added before they came, each has all.
+func (p *part) publish(shard uint64, t *table) {
+	p.tables[shard].Store(t)
+	if t == nil {
+		p.heads[shard].store(nil, 0)
+		return
+	}
+	p.heads[shard].store(t.lines, t.size)
 }
 
 // begin returns an empty table for some entries, and forgets what was counted of another.
@@ -70,8 +81,8 @@ func (sh *shard) begin(entries int) *table {
 func (sh *shard) makeRoom(t *table, k *key, seed maphash.Seed) *table {
 	next := *t
 	grown := false
-	if (sh.placed+1)*fullDivisor > len(t.numbers)*fullNumerator {
-		next.withIndex(sh.written - sh.dead)
+	if sh.placed == len(t.lines)*fullLine {
+		next.withIndex(sh.written - sh.dead + 1)
 		sh.reindex(&next, seed)
 		grown = true
 	}

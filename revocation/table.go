@@ -19,12 +19,15 @@ import (
 //     grow, so a reader of the old one may meet a number that is past what it has: that of an entry which was added
 //     after it began to read, and which it may leave out.
 //   - An index is never full, so that every probe ends at an empty place.
+//   - Readers come to the lines of the index by the head of the shard, which is swapped after the table. What they find there
+//     is no more than that an entry may be there: the table, loaded after it, has it or not.
 //
 // Neither index, chunks nor texts hold a pointer, so the garbage collector does not walk the entries.
 type table struct {
-	// tags has sixteen bits of a hash for each place of the index, four places a group; 0 where the place is empty. Nearly
-	// every question ends here: at ten million entries these are 28 MB of the set's 330.
-	tags    []atomic.Uint64
+	// lines have a tag for each place of the index. Nearly every question ends there: at ten million entries these are
+	// 30 MB of the set's 340. Readers come to them by the part's heads rather than by the table.
+	lines   []line
+	size    uint64   // of lines
 	numbers []uint32 // of the entries, place for place
 	chunks  [][]slot
 	texts   [][]byte // of handles that are no ids
@@ -39,15 +42,7 @@ type slot struct {
 
 func (c *slot) load() mark { return mark(c.mark.Load()) }
 
-// The index is filled to thirteen sixteenths, where a miss looks at two groups on average, most often in one line of a cache, and built for
-// two thirds: it then takes a quarter more before it is built again.
 const (
-	groupPlaces    = 4
-	tagBits        = 64 / groupPlaces
-	fullNumerator  = 13
-	fullDivisor    = 16
-	roomNumerator  = 3
-	roomDivisor    = 2
 	chunkBits      = 8
 	chunkSlots     = 1 << chunkBits // 6 KiB; the first chunk of a shard begins small and doubles
 	minChunk       = 8
@@ -59,52 +54,37 @@ const (
 
 // withIndex gives the table an empty index for some entries.
 func (t *table) withIndex(entries int) {
-	groups := entries*roomNumerator/roomDivisor/groupPlaces + 1
-	t.tags, t.numbers = make([]atomic.Uint64, groups), make([]uint32, groups*groupPlaces)
+	t.size = sizeFor(entries)
+	t.lines = newLines(t.size)
+	t.numbers = make([]uint32, len(t.lines)*linePlaces)
 }
 
-// Four tags at once: lows has the lowest bit of each, highs the highest.
-const (
-	lows  = 0x0001000100010001
-	highs = 0x8000800080008000
-)
-
-// tagOf differs from 0 in more than its lowest bit, so that zeros never takes an empty place for a match.
-func tagOf(hash uint64) uint64 { return hash&(1<<tagBits-1) | 1<<(tagBits-1) }
-
-// zeros has the highest bit set of each tag of a group that is zero. It may have that of a tag above a zero one as well,
-// so what it finds has to be looked at; where it finds nothing, there is nothing.
-func zeros(group uint64) uint64 { return (group - lows) &^ group & highs }
-
-// find returns the entry of the key, or nil.
+// find returns the entry of the key, or nil. It goes on from a line to the one after it where that is full.
 func (t *table) find(k *key) *slot {
-	g := t.start(k.hash)
-	return t.findFrom(k, g, t.tags[g].Load())
-}
-
-// findFrom is find for whoever has loaded the first group.
-func (t *table) findFrom(k *key, g int, group uint64) *slot {
-	for {
-		for match := zeros(group ^ tagOf(k.hash)*lows); match != 0; match &= match - 1 {
-			place := g*groupPlaces + bits.TrailingZeros64(match)/tagBits
-			if c := t.at(int(t.numbers[place])); c != nil && t.holds(c, k) {
-				return c
+	tags := fourfold(tagOf(k.hash))
+	for n := t.start(k.hash); ; n = t.after(n) {
+		for i := range t.lines[n] {
+			word := t.lines[n][i].Load()
+			for match := unlike(word, tags) ^ highs; match != 0; match &= match - 1 {
+				place := n*linePlaces + i*wordPlaces + bits.TrailingZeros64(match)/tagBits
+				if c := t.at(int(t.numbers[place])); c != nil && t.holds(c, k) {
+					return c
+				}
+			}
+			if free(word) != 0 {
+				return nil
 			}
 		}
-		if zeros(group) != 0 {
-			return nil
-		}
-		if g++; g == len(t.tags) {
-			g = 0
-		}
-		group = t.tags[g].Load()
 	}
 }
 
-// start maps the bits of the hash that did not choose the shard evenly to a group.
-func (t *table) start(hash uint64) int {
-	g, _ := bits.Mul64(hash<<shardBits, uint64(len(t.tags)))
-	return int(g)
+func (t *table) start(hash uint64) int { return int(lineOf(hash, uint64(len(t.lines)))) }
+
+func (t *table) after(line int) int {
+	if line+1 == len(t.lines) {
+		return 0
+	}
+	return line + 1
 }
 
 // at returns an entry by its number, or nil where this table does not have it yet.
@@ -184,17 +164,15 @@ func (t *table) walk(wanted func(mark) bool, yield func(Entry) bool) bool {
 
 // point has the index point to an entry; there must be room.
 func (t *table) point(hash uint64, number int) {
-	g := t.start(hash)
-	for {
-		group := t.tags[g].Load()
-		if free := zeros(group); free != 0 {
-			place := bits.TrailingZeros64(free) / tagBits // the lowest is surely one
-			t.numbers[g*groupPlaces+place] = uint32(number)
-			t.tags[g].Store(group | tagOf(hash)<<(place*tagBits))
-			return
-		}
-		if g++; g == len(t.tags) {
-			g = 0
+	for n := t.start(hash); ; n = t.after(n) {
+		for i := range t.lines[n] {
+			word := t.lines[n][i].Load()
+			if free := free(word); free != 0 {
+				place := bits.TrailingZeros64(free) / tagBits
+				t.numbers[n*linePlaces+i*wordPlaces+place] = uint32(number)
+				t.lines[n][i].Store(word | tagOf(hash)<<(place*tagBits))
+				return
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package revocation
 import (
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"unsafe"
@@ -13,13 +14,13 @@ import (
 )
 
 func TestHandlesOfOneHashAreToldApart(t *testing.T) {
-	// Every key gets the last group of the index, and the same tag, so that all of them collide and wrap around.
+	// Every key gets the last line of the index, and the same tag, so that all of them collide, fill it and wrap around.
 	const hash = 1<<(64-shardBits) - 1
 	seed := maphash.MakeSeed()
 	sh := new(shard)
-	table := sh.begin(25)
+	table := sh.begin(43)
 	var keys []key
-	for i := range 5 {
+	for i := range 14 {
 		for _, prefix := range []string{identity.PrefixSession, identity.PrefixDelegation} {
 			k := key{hash: hash, text: identity.FormatID(prefix, [16]byte{1, 15: byte(i)})}
 			k.read()
@@ -47,7 +48,12 @@ func TestHandlesOfOneHashAreToldApart(t *testing.T) {
 			require.Equal(t, j > i, table.find(&keys[j]) != nil)
 		}
 	}
-	require.Equal(t, len(table.tags)-1, table.start(hash))
+	require.Equal(t, len(table.lines)-1, table.start(hash))
+	require.Greater(t, len(keys), linePlaces)
+	var h head
+	h.store(table.lines, table.size)
+	require.True(t, h.has(hash))
+	require.False(t, h.has(hash&^1), "another tag, behind a full line")
 }
 
 // A reader may hold a table that has grown since. It shares the index with the new one, so it meets numbers of
@@ -87,6 +93,59 @@ func TestAReaderOfAnOldTableLeavesOutWhatCameLater(t *testing.T) {
 type agedTable struct {
 	*table
 	entries int // that it was made after
+}
+
+func TestALineTellsItsTagsFromAllOthers(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5_000 {
+		var l line
+		tags := map[uint64]bool{}
+		for i := range random.IntN(linePlaces) {
+			tag := tagOf(uint64(random.IntN(64))) // few, so that they are alike
+			tags[tag] = true
+			l[i/wordPlaces].Store(l[i/wordPlaces].Load() | tag<<(i%wordPlaces*tagBits))
+		}
+		for hash := range uint64(70) {
+			found, full := l.match(tagOf(hash))
+			require.Equal(t, tags[tagOf(hash)], found)
+			require.False(t, full)
+			require.Equal(t, found, l.may(tagOf(hash)) != 0)
+		}
+	}
+	var full line
+	for i := range full {
+		full[i].Store(fourfold(tagOf(1)))
+	}
+	require.NotZero(t, full.may(tagOf(2)), "what was looked for may be in the next")
+}
+
+// Readers come to the line that writers meant, whatever the size.
+func TestHeadsLeadToEveryLineOfEverySize(t *testing.T) {
+	require.GreaterOrEqual(t, linesOf(sizes-1), uint64(100_000))
+	require.Nil(t, new(head).line(1))
+	for size := range uint64(30) {
+		entries := int(linesOf(size) * builtLine)
+		require.LessOrEqual(t, linesOf(sizeFor(entries)), linesOf(size))
+		require.Less(t, linesOf(size), linesOf(sizeFor(entries+1)))
+		lines := newLines(size)
+		require.False(t, misplaced(lines))
+		var h head
+		h.store(lines, size)
+		for hash := uint64(0); hash>>(64-shardBits) == 0; hash += 1 << (64 - shardBits) / (4 * linesOf(size)) {
+			require.Same(t, &lines[lineOf(hash, linesOf(size))], h.line(hash))
+		}
+	}
+}
+
+func TestWhatTokensListLiesInPartsOfItsOwn(t *testing.T) {
+	seen := map[uint32]string{}
+	for _, prefix := range []string{identity.PrefixSession, identity.PrefixDelegation, identity.PrefixCredential, identity.PrefixAPIToken, "agt_", "usr_", "key_"} {
+		part := partOf(prefix + "x")
+		require.Empty(t, seen[part], prefix)
+		seen[part] = prefix
+	}
+	require.Less(t, partOf("\xff\xff\xff\xff"), uint32(partCount))
+	require.Zero(t, partOf("ses"))
 }
 
 func TestPurgeWorksInBoundedSteps(t *testing.T) {
