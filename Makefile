@@ -48,6 +48,7 @@ run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the d
 
 test: ## all tests with the race detector; four minutes on two cores, once all is compiled
 	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -p $(TEST_PACKAGES) ./...
+	$(GO) test -run Allocat ./api/ ./audit/ ./fsm/
 
 race: ## the concurrent packages over and over (RACE_COUNT=5) under the race detector
 	$(GO) test -race -count=$(RACE_COUNT) $(CONCURRENT)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,6 +10,19 @@ import (
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/identity"
 )
+
+// TestEachFieldOfADelegationIsWrittenByHand fails for whoever adds one.
+func TestEachFieldOfADelegationIsWrittenByHand(t *testing.T) {
+	require.Equal(t, 13, reflect.TypeFor[wire.Delegation]().NumField(), "write it in appendDelegation, and draw it here")
+}
+
+// TestEachFieldOfARequestIsReadByHand asks for every field that there is.
+func TestEachFieldOfARequestIsReadByHand(t *testing.T) {
+	for _, f := range fieldsOf(delegationType).list {
+		var into wire.DelegationRequest
+		require.NotPanics(t, func() { _ = decode([]byte(`{"`+f.name+`":0}`), &into) }, f.name)
+	}
+}
 
 // TestADelegationIsWrittenAsTheEncoderWouldWriteIt, byte for byte.
 func TestADelegationIsWrittenAsTheEncoderWouldWriteIt(t *testing.T) {

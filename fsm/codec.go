@@ -114,11 +114,12 @@ func decode(entry []byte, s *shared) (Command, error) {
 	var h header
 	n, ok := quickHeader(entry[envelopeBytes:], &h, s)
 	if !ok {
+		var slow header // apart from h, which need not leave the stack
 		var err error
-		h = header{}
-		if n, err = unmarshalPrefix(entry[envelopeBytes:], &h); err != nil {
+		if n, err = unmarshalPrefix(entry[envelopeBytes:], &slow); err != nil {
 			return Command{}, fmt.Errorf("decoding the header of %s: %w", t, err)
 		}
+		h = slow
 	}
 	c := Command{ClientKey: h.ClientKey, Time: h.Time, By: h.By}
 	if err := copyExactly(c.ID[:], h.ID); err != nil {
@@ -129,16 +130,16 @@ func decode(entry []byte, s *shared) (Command, error) {
 	}
 	var err error
 	c.Body, err = decodeBody(t, entry[envelopeBytes+n:], s)
+	if err == nil {
+		return c, nil
+	}
 	var unknown *UnknownError
 	if errors.As(err, &unknown) {
 		// A known type with an unknown item inside is not ignorable, whatever its own flag says.
 		unknown.Ignorable = flags&flagIgnorable != 0 && unknown.Type == t
 		return Command{}, unknown
 	}
-	if err != nil {
-		return Command{}, fmt.Errorf("decoding %s: %w", t, err)
-	}
-	return c, nil
+	return Command{}, fmt.Errorf("decoding %s: %w", t, err)
 }
 
 func copyExactly(dst, src []byte) error {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 
@@ -173,9 +175,12 @@ func (f *FSM) Packed() bool { return f.packed.Load() }
 // left alone.
 func Shares(b Body) (object string, ok bool) {
 	switch b := b.(type) {
-	case Tick, CreateDelegation, WithdrawDelegation, Revoke, CreateAPIToken, DeleteAPIToken,
-		RequestApproval, DecideApproval, ConsumeApproval:
+	case Tick, CreateDelegation, WithdrawDelegation, CreateAPIToken, DeleteAPIToken:
 		return "", true
+	case Revoke:
+		return "", b.stopsNoRow()
+	case RequestApproval, DecideApproval, ConsumeApproval:
+		return "approvals", true // whoever tells approvers of them goes by the index
 	case CreateAgent:
 		return "agent " + b.Agent.Name, true
 	case UpdateAgent:
@@ -205,17 +210,21 @@ func Shares(b Body) (object string, ok bool) {
 	}
 }
 
+// stopsNoRow reports whether all that is revoked are sessions and delegations: any other handle changes the agent, application
+// or principal whose it is, whatever that is called.
+func (r Revoke) stopsNoRow() bool {
+	return !slices.ContainsFunc(r.Handles, func(h identity.Handle) bool {
+		return !strings.HasPrefix(string(h), identity.PrefixSession) && !strings.HasPrefix(string(h), identity.PrefixDelegation)
+	})
+}
+
 // Urgent reports whether a command must not wait behind others: it stops something, or keeps the cluster fresh.
 func Urgent(b Body) bool {
-	switch b := b.(type) {
-	case Tick, BarMember, KillAgent, DeleteAgent, KillPrincipal, DeletePrincipal, RemoveCredential, DeleteAPIToken,
-		WithdrawDelegation, Revoke, DistrustIssuer:
+	switch b.(type) {
+	case Tick, DeleteApplication:
 		return true
-	case SetAgentStatus:
-		return b.Status != identity.StatusActive
-	case SetPrincipalStatus:
-		return b.Status != identity.StatusActive
-	default:
-		return false
+	case ConsumeApproval, Batch, Import, BeginRestore, EndRestore, OpenMinting, Recover:
+		return false // each stops something by the way
 	}
+	return denies(b)
 }

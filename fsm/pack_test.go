@@ -256,7 +256,7 @@ func TestChangesOfOneObjectDontShareAnEntry(t *testing.T) {
 			continue
 		}
 		switch c.Body.(type) {
-		case Tick, CreateDelegation, WithdrawDelegation, Revoke, CreateAPIToken, DeleteAPIToken, RequestApproval, DecideApproval, ConsumeApproval:
+		case Tick, CreateDelegation, WithdrawDelegation, Revoke, CreateAPIToken, DeleteAPIToken:
 			require.Empty(t, object, "%s", c.Body.Type())
 		default:
 			require.NotEmpty(t, object, "%s", c.Body.Type())
@@ -266,16 +266,33 @@ func TestChangesOfOneObjectDontShareAnEntry(t *testing.T) {
 	require.Contains(t, objects["agent triage"], TypeUpdateAgent)
 	require.Contains(t, objects["agent triage"], TypeAddCredential)
 	require.Contains(t, objects["principal ann@x"], TypeKillPrincipal)
-	for _, alone := range []Body{Batch{}, Purge{}, PutPolicy{}, DeleteAgent{}, AdmitMember{}, PublishKey{}, Import{}} {
+	require.Len(t, objects["approvals"], 3)
+	_, shares := Shares(Revoke{Handles: []identity.Handle{identity.SessionHandle(testID(identity.PrefixSession, 1)), identity.DelegationHandle(testID(identity.PrefixDelegation, 1))}})
+	require.True(t, shares)
+	credential := Revoke{Handles: []identity.Handle{identity.CredentialHandle(testID(identity.PrefixCredential, 1))}} // whose row loses it
+	for _, alone := range []Body{credential, Batch{}, Purge{}, PutPolicy{}, DeleteAgent{}, AdmitMember{}, PublishKey{}, Import{}} {
 		_, shares := Shares(alone)
 		require.False(t, shares, "%s", alone.Type())
 	}
+}
+
+func TestWhatStopsSomethingIsUrgent(t *testing.T) {
+	bodies := []Body{DecideApproval{ID: approvalID(1)}, SetAgentStatus{Status: identity.StatusSuspended}}
 	for _, c := range samples() {
-		if _, shares := Shares(c.Body); shares && denies(c.Body) {
-			_, consumes := c.Body.(ConsumeApproval)
-			require.True(t, Urgent(c.Body) || consumes, "%s stops something", c.Body.Type())
+		bodies = append(bodies, c.Body)
+	}
+	for _, b := range bodies {
+		switch b.(type) {
+		case ConsumeApproval, Batch, Import, BeginRestore, EndRestore, OpenMinting, Recover: // by the way
+			require.False(t, Urgent(b), "%s", b.Type())
+		default:
+			if denies(b) {
+				require.True(t, Urgent(b), "%s stops something", b.Type())
+			}
 		}
 	}
+	require.False(t, Urgent(DecideApproval{ID: approvalID(1), Approve: true}))
+	require.False(t, Urgent(CreateDelegation{}))
 }
 
 func FuzzUnpack(f *testing.F) {
