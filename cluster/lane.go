@@ -13,7 +13,8 @@ import (
 // way go together, in one entry that the owner's Packing makes. Nobody waits for company: a command that comes while
 // little is on its way leaves at once.
 
-// Bounds of an entry that commands share. Raft keeps 512 entries in memory for followers and sends as many at a time.
+// Bounds of an entry that commands share. Raft keeps logCacheEntries of them in memory for followers, and sends
+// maxAppended at a time.
 const (
 	maxShared      = 256      // commands
 	maxSharedBytes = 64 << 10 // of all commands together
