@@ -275,7 +275,8 @@ func (n *Node) mayShare() bool {
 	return true
 }
 
-// learnSharing looks whether every server of the configuration has said that it reads shared entries. There is no way
+// learnSharing looks whether every server of the configuration has said of late that it reads shared entries: one that
+// said so and is gone may come back as an older build. There is no way
 // back: what was once in the log must be read by whoever joins.
 func (p *pilot) learnSharing() {
 	n := p.node
@@ -296,7 +297,8 @@ func (p *pilot) allShare(config raft.Configuration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range config.Servers {
-		if p.members[string(s.ID)].entries < entriesShared {
+		report := p.members[string(s.ID)]
+		if report.entries < entriesShared || !p.recent(report) {
 			return false
 		}
 	}
