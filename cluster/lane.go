@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -13,7 +14,8 @@ import (
 // way go together, in one entry that the owner's Packing makes. Nobody waits for company: a command that comes while
 // little is on its way leaves at once.
 
-// Bounds of an entry that commands share. Raft keeps 512 entries in memory for followers and sends as many at a time.
+// Bounds of an entry that commands share. Raft keeps logCacheEntries of them in memory for followers, and sends
+// maxAppended at a time.
 const (
 	maxShared      = 256      // commands
 	maxSharedBytes = 64 << 10 // of all commands together
@@ -76,15 +78,37 @@ type lane struct {
 	waiting []*proposal
 	bytes   int // of the commands that wait
 	out     int // entries on their way
+	closed  bool
 }
 
 // add queues a proposal, and sends what may leave.
 func (l *lane) add(p *proposal) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		l.refuse(p)
+		return
+	}
 	l.waiting = append(l.waiting, p)
 	l.bytes += len(p.command)
 	l.send()
-	l.mu.Unlock()
+}
+
+// close tells all who wait, and all who come, that the node stops. What is on its way goes on.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, p := range l.waiting {
+		l.refuse(p)
+	}
+	l.waiting, l.bytes = nil, 0
+}
+
+// refuse answers a proposal of which nothing was proposed.
+func (l *lane) refuse(p *proposal) {
+	<-l.node.proposals
+	p.done <- proposed{err: ErrStopped}
 }
 
 // withdraw takes a proposal back that nobody waits for any more; false where it has left.
@@ -106,7 +130,7 @@ func (l *lane) send() {
 	for l.mayLeave(sharing) {
 		batch := l.take(sharing)
 		l.out++
-		go l.commit(batch)
+		l.node.committing.Go(func() { l.commit(batch) })
 	}
 }
 
@@ -201,14 +225,41 @@ func (n *Node) apply(batch []*proposal) (index uint64, response any, err error) 
 			return 0, nil, err
 		}
 	}
+	return n.put(r, entry)
+}
+
+// put has raft put an entry in the log and apply it.
+func (n *Node) put(r *raft.Raft, entry []byte) (index uint64, response any, err error) {
 	n.metrics.entries.Inc()
 	// With BatchApplyCh the timeout only bounds the wait for a place in raft's queue: once in there, an entry stays until
 	// it is applied or leadership ends.
 	future := r.Apply(entry, max(n.tuning.ProposeTimeout, time.Nanosecond))
-	if err := future.Error(); err != nil {
+	switch err := n.answerTo(future); {
+	case err == nil:
+		return future.Index(), future.Response(), nil
+	case errors.Is(err, raft.ErrRaftShutdown) && future.Index() == 0:
+		return 0, nil, ErrStopped // raft has ended, or has not taken it, before it had a place in the log
+	default:
 		return 0, nil, proposeError(err)
 	}
-	return future.Index(), future.Response(), nil
+}
+
+// answerTo waits for raft's answer, or for its end: what is in its queues then it never answers. Who waits for that alone
+// stays for as long as the process.
+func (n *Node) answerTo(future raft.Future) error {
+	answer := make(chan error, 1)
+	go func() { answer <- future.Error() }()
+	select {
+	case err := <-answer:
+		return err
+	case <-n.ended:
+	}
+	select {
+	case err := <-answer:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // mayShare reports whether every server can read an entry that holds several commands. Raft replicates to builds of before
@@ -224,7 +275,8 @@ func (n *Node) mayShare() bool {
 	return true
 }
 
-// learnSharing looks whether every server of the configuration has said that it reads shared entries. There is no way
+// learnSharing looks whether every server of the configuration has said of late that it reads shared entries: one that
+// said so and is gone may come back as an older build. There is no way
 // back: what was once in the log must be read by whoever joins.
 func (p *pilot) learnSharing() {
 	n := p.node
@@ -245,7 +297,8 @@ func (p *pilot) allShare(config raft.Configuration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range config.Servers {
-		if p.members[string(s.ID)].entries < entriesShared {
+		report := p.members[string(s.ID)]
+		if report.entries < entriesShared || !p.recent(report) {
 			return false
 		}
 	}

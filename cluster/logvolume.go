@@ -32,13 +32,24 @@ func (v *logVolume) add(entries []*raft.Log) {
 	v.entries.Add(int64(len(entries)))
 }
 
-// perEntry is how much an entry that was written since the start weighs; 0 where there was none.
-func (v *logVolume) perEntry() int64 {
-	entries := v.entries.Load()
-	if entries == 0 {
-		return 0
+// volumeMark is how much had been written at some time.
+type volumeMark struct{ bytes, entries int64 }
+
+// origin is the mark of the start.
+func (v *logVolume) origin() volumeMark { return volumeMark{bytes: v.before} }
+
+func (v *logVolume) mark() volumeMark {
+	return volumeMark{bytes: v.bytes.Load(), entries: v.entries.Load()}
+}
+
+// entriesIn is how many entries as heavy as those that were written since from fit in so many bytes; ok is false where
+// there were none.
+func (m volumeMark) entriesIn(limit int64, from volumeMark) (count int64, ok bool) {
+	entries := m.entries - from.entries
+	if entries <= 0 {
+		return 0, false
 	}
-	return max(1, (v.bytes.Load()-v.before)/entries)
+	return limit / max(1, (m.bytes-from.bytes)/entries), true
 }
 
 const (
@@ -59,6 +70,7 @@ func (n *Node) keepTailShort(ctx context.Context) {
 	ticker := time.NewTicker(volumeLook)
 	defer ticker.Stop()
 	covered := int64(0) // by the latest snapshot
+	from := n.stores.volume.origin()
 	spread := 1 + volumeSpread*rand.Float64()
 	var refused time.Time
 	for {
@@ -67,12 +79,13 @@ func (n *Node) keepTailShort(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		written := n.stores.volume.bytes.Load()
+		now := n.stores.volume.mark()
+		n.boundTrailing(now, from)
+		written := now.bytes
 		if written-covered < n.tuning.SnapshotBytes || time.Since(refused) < volumeRetry ||
 			written-covered < int64(float64(n.tailLimit())*spread) {
 			continue
 		}
-		n.boundTrailing()
 		// What is written from here on may be in it as well, and is counted for the next.
 		if err := n.Snapshot(ctx); err != nil {
 			if ctx.Err() == nil {
@@ -82,7 +95,7 @@ func (n *Node) keepTailShort(ctx context.Context) {
 			refused = time.Now()
 			continue
 		}
-		covered = written
+		covered, from = written, now
 	}
 }
 
@@ -101,18 +114,30 @@ const leastTrailing = 512
 // boundTrailing has raft keep no more of the log behind a snapshot than may lie before the next one. It counts entries,
 // and one that commands share weighs as much as hundreds of others: 32,768 of those would be gigabytes. A follower that
 // lacks more is sent the snapshot.
-func (n *Node) boundTrailing() {
+//
+// What is weighed is what was written since the latest snapshot that was taken here. Over a longer time a quiet month would
+// outweigh a burst. And less than that need not be: a snapshot that raft takes by itself in between, behind which it keeps
+// 32,768 entries once more, leaves at most what was left by the one before and has been written since.
+func (n *Node) boundTrailing(now, from volumeMark) {
 	r, err := n.active()
 	if err != nil {
 		return
 	}
-	each := n.stores.volume.perEntry()
-	if each == 0 {
+	config := r.ReloadableConfig()
+	trailing, ok := n.trailing(now, from)
+	if !ok || trailing == config.TrailingLogs {
 		return
 	}
-	config := r.ReloadableConfig()
-	config.TrailingLogs = min(n.tuning.TrailingLogs, max(leastTrailing, uint64(n.tailLimit()/each)))
+	config.TrailingLogs = trailing
 	if err := r.ReloadConfig(config); err != nil {
 		n.logger.Error("bounding the log behind a snapshot", "error", err)
 	}
+}
+
+func (n *Node) trailing(now, from volumeMark) (count uint64, ok bool) {
+	fit, ok := now.entriesIn(n.tuning.SnapshotBytes, from)
+	if ok && uint64(fit) < n.tuning.TrailingLogs { // only then is it worth a look at the disk
+		fit, ok = now.entriesIn(n.tailLimit(), from)
+	}
+	return min(n.tuning.TrailingLogs, max(leastTrailing, uint64(fit))), ok
 }

@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 )
 
 // A few entries may say a great deal. A restart should not have to apply all of it again.
 func TestALogThatGrowsByBytesIsCutByASnapshot(t *testing.T) {
 	t.Parallel()
-	n := newCluster(t, func(o *Options) { o.Tuning.SnapshotBytes = 64 << 10 })
+	n := newCluster(t, func(o *Options) { o.Tuning.SnapshotBytes, o.Tuning.TrailingLogs = 64<<10, 900 })
 	snapshots := func() int {
 		found, err := os.ReadDir(filepath.Join(n.o.DataDir, snapshotFolder))
 		if err != nil {
@@ -34,6 +35,71 @@ func TestALogThatGrowsByBytesIsCutByASnapshot(t *testing.T) {
 	n.commit(tableCommand{Note: strings.Repeat("long ", 16<<10)})
 
 	eventually(t, func() bool { return snapshots() == 1 })
-	kept := n.raft.Load().ReloadableConfig().TrailingLogs
-	require.Equal(t, uint64(leastTrailing), kept, "of entries as long as that, few are kept behind a snapshot")
+	kept := func() uint64 { return n.raft.Load().ReloadableConfig().TrailingLogs }
+	require.Equal(t, uint64(leastTrailing), kept(), "of entries as long as that, few are kept behind a snapshot")
+
+	n.commit(tableCommand{Note: "short again"})
+	eventually(t, func() bool { return kept() == n.tuning.TrailingLogs }, "a burst that is over holds down nothing")
+}
+
+// TestHowMuchIsKeptGoesByWhatWasWrittenOfLate: neither does a quiet month let packs pile up, nor a burst of them keep few
+// entries for ever.
+func TestHowMuchIsKeptGoesByWhatWasWrittenOfLate(t *testing.T) {
+	t.Parallel()
+	n := &Node{tuning: Tuning{}.withDefaults(), stores: &stores{snapshots: raft.NewInmemSnapshotStore()}}
+	most, limit := n.tuning.TrailingLogs, n.tuning.SnapshotBytes
+	var (
+		v       = &n.stores.volume
+		log     []int64 // the weight of each entry that is kept
+		weight  int64
+		from    = v.origin()
+		kept    = most
+		written = func(entries int, size int64) {
+			batch := make([]*raft.Log, entries)
+			for i := range batch {
+				batch[i] = &raft.Log{Data: make([]byte, size)}
+				log = append(log, size)
+			}
+			v.add(batch)
+			weight += int64(entries) * size
+		}
+		snapshot = func() {
+			for uint64(len(log)) > kept {
+				weight -= log[0]
+				log = log[1:]
+			}
+		}
+		look = func() {
+			now := v.mark()
+			if count, ok := n.trailing(now, from); ok {
+				kept = count
+			}
+			if now.bytes-from.bytes >= limit {
+				snapshot()
+				from = now
+			}
+		}
+		quiet = func(looks int) {
+			for range looks {
+				written(100, 60)
+				look()
+			}
+		}
+	)
+	quiet(26_000) // 2.6 million ticks
+	snapshot()
+	require.Equal(t, most, kept)
+	for i := range 400 {
+		written(10, 60<<10)
+		look()
+		if i%7 == 0 {
+			snapshot() // by raft itself
+			require.Less(t, weight, 9*limit/4)
+		}
+	}
+	require.Less(t, kept, uint64(1_200), "packs of 60 KiB in 64 MiB")
+	quiet(1_000)
+	require.Equal(t, most, kept)
+	snapshot()
+	require.Less(t, weight, 9*limit/4)
 }

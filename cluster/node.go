@@ -38,8 +38,10 @@ type Node struct {
 	proposals   chan struct{} // commands that wait to be applied
 	urgent      lane
 	ordinary    lane
-	sharing     atomic.Bool   // all servers read entries of several commands
-	kick        chan struct{} // the table has changed
+	committing  sync.WaitGroup // entries that lanes have on their way
+	ended       chan struct{}  // closed when nothing of raft runs any more
+	sharing     atomic.Bool    // all servers read entries of several commands
+	kick        chan struct{}  // the table has changed
 
 	hasState atomic.Bool
 	started  atomic.Bool
@@ -69,6 +71,7 @@ func New(o Options) (_ *Node, err error) {
 		joins:     make(chan struct{}, MaxJoins),
 		proposals: make(chan struct{}, MaxProposals),
 		kick:      make(chan struct{}, 1),
+		ended:     make(chan struct{}),
 	}
 	n.urgent.node, n.ordinary.node = n, n
 	defer func() {
@@ -316,10 +319,12 @@ func (n *Node) Stop(ctx context.Context) error {
 func (n *Node) stop(ctx context.Context) error {
 	var errs []error
 	r := n.raft.Load()
-	var ended raft.Future
+	n.urgent.close()
+	n.ordinary.close()
 	if r != nil {
+		n.seeOff(ctx)
 		n.handOver(ctx, r)
-		ended = r.Shutdown() // begins; whoever waits for raft meanwhile is told
+		n.endRaft(r) // begins; whoever waits for raft meanwhile is told
 	}
 	if n.cancel != nil {
 		n.cancel()
@@ -338,11 +343,11 @@ func (n *Node) stop(ctx context.Context) error {
 	n.port.conns.closeAll()
 	errs = append(errs, await(ctx, "requests", n.serving.Wait), await(ctx, "calls", n.client.end))
 	n.metrics.unregister()
-	if ended != nil {
-		if err := wait(ctx, ended); err != nil {
+	if r != nil {
+		if err := await(ctx, "raft", func() { <-n.ended }); err != nil {
 			// A stalled disk, most likely. Closing the log under raft would wait for the same disk; the folder's
 			// lock goes with the process.
-			return errors.Join(append(errs, fmt.Errorf("stopping raft: %w", err))...)
+			return errors.Join(append(errs, fmt.Errorf("stopping: %w", err))...)
 		}
 	}
 	if err := n.stores.close(); err != nil {
@@ -352,6 +357,28 @@ func (n *Node) stop(ctx context.Context) error {
 		errs = append(errs, n.dir.close())
 	}
 	return errors.Join(errs...)
+}
+
+// endRaft has raft end. It closes the transport, too.
+func (n *Node) endRaft(r *raft.Raft) {
+	shutdown := r.Shutdown()
+	go func() {
+		defer close(n.ended)
+		_ = shutdown.Error() // there is none: it waits
+	}()
+}
+
+// farewell is how long a node that stops waits for the commands that are on their way: a stalled disk or a lost quorum
+// should not hold it up.
+const farewell = time.Second
+
+// seeOff waits for the commands that are on their way, so that those who proposed them learn what became of them.
+func (n *Node) seeOff(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	if err := await(ctx, "commands", n.committing.Wait); err != nil {
+		n.logger.Warn("stopping with commands on their way; who proposed them can't know what becomes of them", "error", err)
+	}
 }
 
 // await waits for something that takes no context, for as long as ctx allows.

@@ -84,7 +84,11 @@ func (p *pilot) answers(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	report, ok := p.members[id]
-	return ok && time.Since(report.at) < 3*p.node.tuning.AutopilotUpdate
+	return ok && p.recent(report)
+}
+
+func (p *pilot) recent(report memberReport) bool {
+	return time.Since(report.at) < 3*p.node.tuning.AutopilotUpdate
 }
 
 // integration is what autopilot asks of its owner.

@@ -101,7 +101,7 @@ func withDefaultTimeout(ctx context.Context, timeout time.Duration) (context.Con
 	return context.WithTimeout(ctx, timeout)
 }
 
-// wait waits for a future that can't be cancelled; it ends with raft at the latest.
+// wait waits for a future that can't be cancelled. What raft has in a queue when it ends it never answers: ctx ends that.
 func wait(ctx context.Context, future raft.Future) error {
 	done := make(chan error, 1)
 	go func() { done <- future.Error() }()

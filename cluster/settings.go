@@ -12,6 +12,14 @@ import (
 // This is how raft and its log are set, in one place: a benchmark that compares the cluster with bare raft runs that
 // with the very same settings.
 
+// maxAppended is how many entries go to a follower in one request. It has raftTimeout for it, and writes it to its log
+// in one go: what is too much for that is sent again and again, and the follower never catches up. Raft's queue of
+// entries that nothing was done about yet is as long.
+const maxAppended = 64
+
+// raftTimeout bounds a request to another node's raft, of whatever size, but for a snapshot.
+const raftTimeout = 10 * time.Second
+
 // RaftConfig is how a node of a cluster with so many members runs raft.
 func (t Tuning) RaftConfig(id string, members int) *raft.Config {
 	t = t.withDefaults()
@@ -20,7 +28,7 @@ func (t Tuning) RaftConfig(id string, members int) *raft.Config {
 	c.ProtocolVersion = 3
 	c.PreVoteDisabled = false
 	c.BatchApplyCh = true
-	c.MaxAppendEntries = 512
+	c.MaxAppendEntries = maxAppended
 	c.HeartbeatTimeout = t.HeartbeatTimeout
 	c.ElectionTimeout = t.ElectionTimeout
 	c.LeaderLeaseTimeout = t.LeaderLeaseTimeout
@@ -37,7 +45,7 @@ func TransportConfig() *raft.NetworkTransportConfig {
 	return &raft.NetworkTransportConfig{
 		MaxPool:         3, // replication, heartbeats, votes
 		MaxRPCsInFlight: 1, // no pipelining: it gains nothing with batches and can wedge after a stall
-		Timeout:         10 * time.Second,
+		Timeout:         raftTimeout,
 	}
 }
 

@@ -60,9 +60,10 @@ func (p *proposer) Propose(ctx context.Context, c fsm.Command) (_ fsm.Result, er
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	applied, err := p.node.ProposeOn(ctx, termsOf(c.Body), encoded)
+	terms := termsOf(c.Body)
+	applied, err := p.node.ProposeOn(ctx, terms, encoded)
 	if err != nil {
-		return fsm.Result{}, clusterError(err)
+		return fsm.Result{}, proposalError(err, terms, p.node.IsLeader())
 	}
 	result, ok := applied.Response.(fsm.Result)
 	if !ok {
@@ -166,6 +167,22 @@ func (p *proposer) commit(ctx context.Context, by string, body fsm.Body) (fsm.Re
 	return result, nil
 }
 
+// proposalError is clusterError for a command that was to be proposed at this node, which leads or does not.
+//
+// Whose time ran out while the command waited for its turn, at a node that still leads, waited for no leader but for the
+// commands before it. Not so what stops something, which is kept where no leader is to be had, and what stands alone, such
+// as the admission of a node, which goes on asking until there is one: neither is refused for a crowd that may be gone.
+func proposalError(err error, terms cluster.Terms, leads bool) error {
+	if errors.Is(err, cluster.ErrTimeout) && leads && !terms.Urgent && !terms.Alone {
+		return overloaded(err)
+	}
+	return clusterError(err)
+}
+
+func overloaded(err error) error {
+	return identity.Errorf(identity.CodeOverloaded, "too many writes are under way").WithHint("try again in a second").WithCause(err)
+}
+
 // clusterError translates what the cluster reports into the one error vocabulary.
 func clusterError(err error) error {
 	switch {
@@ -177,7 +194,7 @@ func clusterError(err error) error {
 		return identity.Errorf(identity.CodeOutcomeUnknown, "leadership was lost or time ran out while the write was under way; it may or may not have been made").
 			WithHint("read the object, or repeat the request with the same Idempotency-Key").WithCause(err)
 	case errors.Is(err, cluster.ErrOverloaded):
-		return identity.Errorf(identity.CodeOverloaded, "too many writes are under way").WithHint("try again in a second").WithCause(err)
+		return overloaded(err)
 	}
 	return err
 }
