@@ -247,7 +247,7 @@ func checkEntries(dir *dataDir, logs raft.LogStore, from, to uint64) (bytes int6
 // openRaft has raft restore the newest snapshot and read the log behind it.
 func (n *Node) openRaft() (r *raft.Raft, err error) {
 	open := func() (err error) {
-		r, err = raft.NewRaft(n.raftConfig(), n.o.FSM, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
+		r, err = raft.NewRaft(n.raftConfig(), timeApply(n.o.FSM, &n.stores.volume), n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
 		return err
 	}
 	if n.dir == nil {

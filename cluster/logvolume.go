@@ -11,11 +11,15 @@ import (
 
 // logVolume counts what was written to the log. Raft takes a snapshot after so many entries, but what a restart has to
 // apply again is measured by what they say: one entry may create a thousand delegations. So this node also takes one
-// after so many bytes.
+// after so many bytes, and after so much time of applying: a revocation is far shorter than a delegation, and takes as long.
 type logVolume struct {
 	bytes   atomic.Int64
 	before  int64        // of bytes: what was there at the start
 	entries atomic.Int64 // since the start
+
+	// applied is how many nanoseconds it has taken since the start to apply entries, what lay behind the snapshot then
+	// included.
+	applied atomic.Int64
 }
 
 func (v *logVolume) begin(behind int64) {
@@ -69,7 +73,7 @@ const (
 func (n *Node) keepTailShort(ctx context.Context) {
 	ticker := time.NewTicker(volumeLook)
 	defer ticker.Stop()
-	covered := int64(0) // by the latest snapshot
+	covered, coveredTime := int64(0), int64(0) // by the latest snapshot
 	from := n.stores.volume.origin()
 	spread := 1 + volumeSpread*rand.Float64()
 	var refused time.Time
@@ -81,21 +85,22 @@ func (n *Node) keepTailShort(ctx context.Context) {
 		}
 		now := n.stores.volume.mark()
 		n.boundTrailing(now, from)
-		written := now.bytes
-		if written-covered < n.tuning.SnapshotBytes || time.Since(refused) < volumeRetry ||
-			written-covered < int64(float64(n.tailLimit())*spread) {
+		written, applied := now.bytes, n.stores.volume.applied.Load()
+		long := written-covered >= n.tuning.SnapshotBytes && written-covered >= int64(float64(n.tailLimit())*spread)
+		slow := applied-coveredTime >= int64(float64(n.tuning.SnapshotApply)*spread)
+		if !long && !slow || time.Since(refused) < volumeRetry {
 			continue
 		}
 		// What is written from here on may be in it as well, and is counted for the next.
 		if err := n.Snapshot(ctx); err != nil {
 			if ctx.Err() == nil {
 				n.logger.Error("taking a snapshot of a log that has grown long; the next start takes longer until one succeeds",
-					"bytes", written-covered, "error", err)
+					"bytes", written-covered, "applying", time.Duration(applied-coveredTime), "error", err)
 			}
 			refused = time.Now()
 			continue
 		}
-		covered, from = written, now
+		covered, coveredTime, from = written, applied, now
 	}
 }
 

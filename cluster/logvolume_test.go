@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -14,19 +15,7 @@ import (
 func TestALogThatGrowsByBytesIsCutByASnapshot(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t, func(o *Options) { o.Tuning.SnapshotBytes, o.Tuning.TrailingLogs = 64<<10, 900 })
-	snapshots := func() int {
-		found, err := os.ReadDir(filepath.Join(n.o.DataDir, snapshotFolder))
-		if err != nil {
-			return 0
-		}
-		whole := 0
-		for _, entry := range found {
-			if _, _, ok := parseSnapshotName(entry.Name()); ok {
-				whole++
-			}
-		}
-		return whole
-	}
+	snapshots := func() int { return wholeSnapshots(n) }
 	for range 3 {
 		n.commit(tableCommand{Note: "short"})
 	}
@@ -102,4 +91,26 @@ func TestHowMuchIsKeptGoesByWhatWasWrittenOfLate(t *testing.T) {
 	require.Equal(t, most, kept)
 	snapshot()
 	require.Less(t, weight, 9*limit/4)
+}
+
+// What is short to say may be long to apply.
+func TestALogThatTakesLongToApplyIsCutByASnapshot(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t, func(o *Options) { o.Tuning.SnapshotApply = time.Nanosecond })
+	n.commit(tableCommand{Note: "short"})
+	eventually(t, func() bool { return wholeSnapshots(n) > 0 })
+}
+
+func wholeSnapshots(n *testNode) int {
+	found, err := os.ReadDir(filepath.Join(n.o.DataDir, snapshotFolder))
+	if err != nil {
+		return 0
+	}
+	whole := 0
+	for _, entry := range found {
+		if _, _, ok := parseSnapshotName(entry.Name()); ok {
+			whole++
+		}
+	}
+	return whole
 }

@@ -32,20 +32,16 @@ var (
 // join it, as a handle that this node knows to be dead stays dead.
 func (f *FSM) Restore(source io.ReadCloser) error {
 	start := time.Now()
-	s, err := readState(source, f.set)
+	l, err := readState(source, f.set)
 	if err = errors.Join(err, source.Close()); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
 	// Raft installs whatever a leader of this term sent, also when it comes late or twice: a leader that has given up
 	// on a transfer may have its bytes arrive after all. The state never goes back.
-	if at := f.Applied(); s.index < at {
-		return fmt.Errorf("%w: it is of index %d, this node is at %d", ErrSnapshotStale, s.index, at)
+	if at := f.Applied(); l.meta.Index < at {
+		return fmt.Errorf("%w: it is of index %d, this node is at %d", ErrSnapshotStale, l.meta.Index, at)
 	}
-	f.set.Merge(func(yield func(revocation.Entry) bool) {
-		s.revocations.work().scan(func(r *identity.Revocation) bool {
-			return yield(revocation.Entry{Handle: r.Handle, Expires: r.Expires})
-		})
-	})
+	s := l.finish()
 	f.journal.Reset(s.index)
 	f.publish(s)
 	f.metrics.snapshots.WithLabelValues("restore").Observe(time.Since(start).Seconds())
@@ -54,7 +50,8 @@ func (f *FSM) Restore(source io.ReadCloser) error {
 	return nil
 }
 
-func readState(source io.Reader, set *revocation.Set) (*state, error) {
+// readState reads a snapshot to its end and checks it. The set is not touched before the loader finishes.
+func readState(source io.Reader, set *revocation.Set) (*loader, error) {
 	r := newFrameReader(source)
 	var head [len(snapshotMagic) + 2]byte
 	if err := r.raw(head[:]); err != nil {
@@ -66,7 +63,7 @@ func readState(source io.Reader, set *revocation.Set) (*state, error) {
 	if version := binary.BigEndian.Uint16(head[len(snapshotMagic):]); version != snapshotVersion {
 		return nil, fmt.Errorf("%w: it has format %d, this build reads %d", ErrSnapshotVersion, version, snapshotVersion)
 	}
-	l := &loader{state: newState(set)}
+	l := &loader{state: newState(set), filed: make(chan *frame, framesAhead)}
 	var loading *sectionLoad
 	defer func() { _ = loading.end() }() // of what was broken off
 	for {
@@ -87,7 +84,7 @@ func readState(source io.Reader, set *revocation.Set) (*state, error) {
 			if loading == nil {
 				loading = l.begin(number)
 			}
-			loading.add(r.take())
+			loading.add(r)
 			continue
 		}
 		for r.more() {
@@ -102,7 +99,7 @@ func readState(source io.Reader, set *revocation.Set) (*state, error) {
 	if l.meta == nil {
 		return nil, corrupt("its settings are missing")
 	}
-	return l.finish(), nil
+	return l, nil
 }
 
 // loader fills a new state.
@@ -113,7 +110,8 @@ type loader struct {
 	// principals likewise
 	principals *nameTable
 	owners     []named[Owner]
-	same       []paired // of fillPairs
+	same       []paired    // of fillPairs
+	filed      chan *frame // whose memory may be used again
 	meta       *wireMeta
 }
 
@@ -203,7 +201,7 @@ func (l *loader) row(table string, row any, id string, key []byte) error {
 	return nil
 }
 
-// finish sets what is in no table, and fills what was left until all was there.
+// finish sets what is in no table, and fills what was left until all was there: the revocation set among it.
 func (l *loader) finish() *state {
 	s, m := l.state, l.meta
 	s.index, s.time, s.generation = m.Index, m.Time, m.Generation
@@ -283,13 +281,6 @@ func (r *frameReader) next() (section, error) {
 	}
 	r.decoder.ResetBytes(r.payload)
 	return number, nil
-}
-
-// take returns the payload of the frame, which is the caller's from here on.
-func (r *frameReader) take() []byte {
-	payload := r.payload
-	r.payload = nil
-	return payload
 }
 
 func (r *frameReader) more() bool { return r.decoder.NumBytesRead() < len(r.payload) }

@@ -142,9 +142,13 @@ func (l *loader) ordered(key func(i int) uint64) []keyed {
 // expiryKey orders as expiries do, those before the epoch among them.
 func expiryKey(expires identity.Instant) uint64 { return uint64(expires) ^ 1<<63 }
 
-// fill fills the orders of the delegation table and the indexes, as many at a time as there are processors.
+// fill fills the orders of the delegation table, the indexes and the revocation set, as many at a time as there are
+// processors.
 func (l *loader) fill() {
 	s := l.state
+	for prefix, n := range s.revocations.ids() {
+		s.set.Expect(identity.Handle(prefix), n)
+	}
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	do := func(task func()) {
@@ -181,6 +185,9 @@ func (l *loader) fill() {
 	do(func() {
 		byName(s.delegations.byPrincipal, l.principals, func(r *loadedRecord) uint32 { return r.principal })
 	})
+	for _, blocks := range s.revocations.shares(runtime.GOMAXPROCS(0)) {
+		do(func() { enterAll(s.set, blocks) })
+	}
 	do(func() { s.agents.index() })
 	do(func() { s.principals.index() })
 	do(func() {

@@ -75,7 +75,6 @@ func (l *loader) begin(number section) *sectionLoad {
 			d := &decoder{loader: l, codec: codec.NewDecoderBytes(nil, handle)}
 			for next := range f.decode {
 				next.err = contained(func() error { return d.frame(number, next) })
-				next.payload = nil
 				close(next.done)
 			}
 		})
@@ -90,6 +89,7 @@ func (l *loader) begin(number section) *sectionLoad {
 			if f.err == nil {
 				f.err = contained(func() error { return l.file(next) })
 			}
+			l.giveBack(next)
 		}
 	}()
 	return f
@@ -106,11 +106,32 @@ func contained(read func() error) (err error) {
 	return read()
 }
 
-// add hands over a frame's payload.
-func (f *sectionLoad) add(payload []byte) {
-	next := &frame{payload: payload, done: make(chan struct{})}
+// add hands over a frame that was read, and leaves the reader another's memory for the next.
+func (f *sectionLoad) add(r *frameReader) {
+	next := f.loader.spare()
+	r.payload, next.payload = next.payload[:0], r.payload
 	f.decode <- next
 	f.ordered <- next
+}
+
+// spare is a frame that has been filed, or a new one: half of what restoring would otherwise allocate is what frames are
+// decoded into.
+func (l *loader) spare() *frame {
+	select {
+	case f := <-l.filed:
+		f.done, f.err = make(chan struct{}), nil
+		f.agents, f.principals, f.delegations, f.revocations = f.agents[:0], f.principals[:0], f.delegations[:0], f.revocations[:0]
+		return f
+	default:
+		return &frame{done: make(chan struct{})}
+	}
+}
+
+func (l *loader) giveBack(f *frame) {
+	select {
+	case l.filed <- f:
+	default:
+	}
 }
 
 // end waits until all frames are filed.

@@ -18,7 +18,7 @@ const (
 	linePlaces = lineWords * wordPlaces
 	tagBits    = 64 / wordPlaces
 	fullLine   = 22 // an index is built anew where it would come to more a line: one line in thirty is then full,
-	builtLine  = 18 // and for this many or fewer
+	builtLine  = 20 // and for this many or fewer
 )
 
 // Four tags at once: below has all bits of each but the highest, highs the highest.

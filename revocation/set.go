@@ -119,6 +119,16 @@ func (s *Set) Add(e Entry) (added bool) {
 	return s.part(&k).add(&k, newMark(k.kind, e), s)
 }
 
+// Expect makes room for some more handles that begin as one does, which spares those who add them to have each index
+// built again and again. It is a hint: fewer may come, or more.
+func (s *Set) Expect(like identity.Handle, more int) {
+	// So many of them that none of the shards is left without.
+	if each := more / shardCount; each >= linePlaces {
+		k := keyOf(s.seed, like)
+		s.part(&k).expect(each+each/16, s.seed)
+	}
+}
+
 // Merge adds every entry and returns how many handles were not there before.
 func (s *Set) Merge(entries iter.Seq[Entry]) (added int) {
 	for e := range entries {

@@ -106,6 +106,26 @@ func TestSetIsExact(t *testing.T) {
 	require.Len(t, final(s), n*5/2)
 }
 
+func TestWhatIsExpectedIsNotThereYet(t *testing.T) {
+	s := revocation.NewSet()
+	const n = 50_000
+	for i := range n / 2 {
+		s.Add(revocation.Entry{Handle: id(identity.PrefixSession, i), Expires: now})
+	}
+	for _, prefix := range []string{identity.PrefixSession, identity.PrefixDelegation} {
+		s.Expect(identity.Handle(prefix), n)
+	}
+	require.Equal(t, n/2, s.Len())
+	require.Len(t, final(s), n/2)
+	for i := range n {
+		require.Equal(t, i < n/2, s.Revoked(id(identity.PrefixSession, i)))
+		require.Equal(t, i >= n/2, s.Add(revocation.Entry{Handle: id(identity.PrefixSession, i), Expires: now}))
+		require.True(t, s.Revoked(id(identity.PrefixSession, i)))
+		require.False(t, s.Revoked(id(identity.PrefixDelegation, i)))
+	}
+	require.Equal(t, n, s.Purge(now)+s.Purge(now))
+}
+
 func TestHandlesThatLookAlikeAreNotMixedUp(t *testing.T) {
 	session := id(identity.PrefixSession, 1)
 	body := strings.TrimPrefix(string(session), identity.PrefixSession)

@@ -56,6 +56,22 @@ func (p *part) add(k *key, m mark, s *Set) (added bool) {
 	return true
 }
 
+// expect has every shard's index take some more entries.
+func (p *part) expect(each int, seed maphash.Seed) {
+	for i := range p.shards {
+		sh := &p.shards[i]
+		sh.mu.Lock()
+		t := p.tables[i].Load()
+		switch {
+		case t == nil:
+			p.publish(uint64(i), sh.begin(each))
+		case sh.placed+each > len(t.lines)*fullLine:
+			p.publish(uint64(i), sh.withIndex(t, each, seed))
+		}
+		sh.mu.Unlock()
+	}
+}
+
 // publish has readers see a table, or none. Those who come by the head meanwhile may look at the lines of the one and then
 // at the table of the other: of what was added before they came, each has all.
 func (p *part) publish(shard uint64, t *table) {
@@ -79,26 +95,23 @@ func (sh *shard) begin(entries int) *table {
 // makeRoom returns a table that takes one more entry. All but the index grows by a piece, and without copying what is
 // there; the index is a fifth of the whole.
 func (sh *shard) makeRoom(t *table, k *key, seed maphash.Seed) *table {
-	next := *t
-	grown := false
+	text := k.kind == kindText && (len(t.texts) == 0 || sh.textUsed+len(k.text) > len(t.texts[len(t.texts)-1]))
+	if sh.placed < len(t.lines)*fullLine && sh.written < capacity(t.chunks) && !text {
+		return t
+	}
+	next := new(table)
+	*next = *t
 	if sh.placed == len(t.lines)*fullLine {
-		next.withIndex(sh.written - sh.dead + 1)
-		sh.reindex(&next, seed)
-		grown = true
+		next = sh.withIndex(t, 1, seed)
 	}
 	if sh.written == capacity(t.chunks) {
 		next.chunks = withChunk(t.chunks)
-		grown = true
 	}
-	if k.kind == kindText && (len(t.texts) == 0 || sh.textUsed+len(k.text) > len(t.texts[len(t.texts)-1])) {
+	if text {
 		next.texts = withText(t.texts, len(k.text))
 		sh.textUsed = 0
-		grown = true
 	}
-	if !grown {
-		return t
-	}
-	return &next
+	return next
 }
 
 // capacity is how many entries fit into the chunks, of which only the last may be smaller than the others.
@@ -136,16 +149,19 @@ func withText(texts [][]byte, length int) [][]byte {
 	return append(slices.Clone(texts), make([]byte, max(size, length)))
 }
 
-// reindex has an empty index point to the entries. The dead are left out.
-func (sh *shard) reindex(t *table, seed maphash.Seed) {
+// withIndex returns the table with an index that takes some more entries. The dead are left out of it.
+func (sh *shard) withIndex(t *table, more int, seed maphash.Seed) *table {
+	next := *t
+	next.withIndex(sh.written - sh.dead + more)
 	sh.placed = 0
 	for number := range sh.written {
-		c := t.at(number)
+		c := next.at(number)
 		if m := c.load(); m.taken() {
-			t.point(c.hash(m, seed), number)
+			next.point(c.hash(m, seed), number)
 			sh.placed++
 		}
 	}
+	return &next
 }
 
 // insert puts a key that is not in the table into it; there must be room.
