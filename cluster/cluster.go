@@ -116,7 +116,7 @@ type Tuning struct {
 	SnapshotThreshold uint64        // log entries since the last snapshot. 32,768
 	SnapshotInterval  time.Duration // how often the threshold is looked at. 2 min
 	SnapshotBytes     int64         // of the log since the last snapshot, or an eighth of its own. 64 MiB, 280,000 delegations
-	SnapshotApply     time.Duration // of applying since the last snapshot, which the next start would repeat. 20 s
+	SnapshotApply     time.Duration // of applying since the last snapshot, which the next start repeats; or half of what that one took. 20 s
 	TrailingLogs      uint64        // entries kept behind a snapshot for followers that lag. 32,768
 
 	AutopilotUpdate    time.Duration // how often the leader asks every member how it is. 500 ms

@@ -77,6 +77,7 @@ func (n *Node) keepTailShort(ctx context.Context) {
 	from := n.stores.volume.origin()
 	spread := 1 + volumeSpread*rand.Float64()
 	var refused time.Time
+	var took time.Duration // to write the latest snapshot
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,11 +88,13 @@ func (n *Node) keepTailShort(ctx context.Context) {
 		n.boundTrailing(now, from)
 		written, applied := now.bytes, n.stores.volume.applied.Load()
 		long := written-covered >= n.tuning.SnapshotBytes && written-covered >= int64(float64(n.tailLimit())*spread)
-		slow := applied-coveredTime >= int64(float64(n.tuning.SnapshotApply)*spread)
+		// What takes long to write is not written for every little that a start would have to apply.
+		slow := applied-coveredTime >= int64(float64(max(n.tuning.SnapshotApply, took/2))*spread)
 		if !long && !slow || time.Since(refused) < volumeRetry {
 			continue
 		}
 		// What is written from here on may be in it as well, and is counted for the next.
+		began := time.Now()
 		if err := n.Snapshot(ctx); err != nil {
 			if ctx.Err() == nil {
 				n.logger.Error("taking a snapshot of a log that has grown long; the next start takes longer until one succeeds",
@@ -100,7 +103,7 @@ func (n *Node) keepTailShort(ctx context.Context) {
 			refused = time.Now()
 			continue
 		}
-		covered, coveredTime, from = written, applied, now
+		covered, coveredTime, from, took = written, applied, now, time.Since(began)
 	}
 }
 
