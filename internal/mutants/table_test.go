@@ -103,8 +103,8 @@ var table = []mutant{
 		name: "snapshot install replaces the set",
 		file: "fsm/restore.go",
 		edits: []edit{{
-			"	f.set.Merge(func(",
-			"	f.set.Purge(endOfTime + 1)\n	f.set.Merge(func(",
+			"	s := l.finish()\n",
+			"	f.set.Purge(endOfTime + 1)\n	s := l.finish()\n",
 		}},
 		suites: []suite{unit("./fsm", "TestRestoringNeverTakesARevocationAway")},
 	},
