@@ -46,7 +46,7 @@ build: ## build ./bin/deputy
 run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
 	@exec ./$(BIN) demo --dir $(DATA)
 
-test: ## all tests with the race detector; four minutes on two cores, once all is compiled
+test: ## all tests with the race detector; four to six minutes on two cores, once all is compiled
 	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -p $(TEST_PACKAGES) ./...
 	$(GO) test -run Allocat ./api/ ./audit/ ./fsm/
 
