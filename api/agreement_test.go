@@ -119,8 +119,7 @@ func (w *world) simulated(s wire.SimulateRequest) wire.Simulation {
 }
 
 // session compares the simulation with POST /api/v1/sessions, by a runtime or by the agent itself.
-func (w *world) session(t *rapid.T, s wire.SimulateRequest) {
-	runtime := rapid.Bool().Draw(t, "runtime")
+func (w *world) session(t require.TestingT, s wire.SimulateRequest, runtime bool) {
 	s.Lends = runtime
 	said := w.simulated(s)
 	as := basic(s.AgentID, w.secrets[s.AgentID])
@@ -200,7 +199,7 @@ func (w *world) tool(t *rapid.T) {
 	w.decided[made.Decision]++
 }
 
-func (w *world) disagree(t *rapid.T, said wire.Simulation, real string, word func(*wire.Refusal) string) {
+func (w *world) disagree(t require.TestingT, said wire.Simulation, real string, word func(*wire.Refusal) string) {
 	require.False(t, said.Allowed, "refused, and simulated as allowed: %s", real)
 	require.Equal(t, real, word(said.Refusal))
 }
@@ -209,6 +208,8 @@ func (w *world) disagree(t *rapid.T, said wire.Simulation, real string, word fun
 // then made. For more of them: go test ./api -run Agree -rapid.checks=100000
 func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 	w := newWorld(t)
+	w.session(t, wire.SimulateRequest{AgentID: "autonomous", RequestedScopes: "crm.read", Audience: []string{"crm"}}, false) // while nothing forbids it
+	require.Equal(t, 1, w.minted)
 	rapid.Check(t, func(t *rapid.T) {
 		w.change(t)
 		if len(w.parents) > 0 && rapid.IntRange(0, 4).Draw(t, "call") == 0 {
@@ -220,7 +221,7 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 			w.hop(t, s)
 			return
 		}
-		w.session(t, s)
+		w.session(t, s, rapid.Bool().Draw(t, "runtime"))
 	})
 	t.Logf("%d minted; refused: %v; tool calls allowed: %d, denied: %d", w.minted, w.refused, w.decided[true], w.decided[false])
 	require.NotZero(t, w.minted)
