@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -64,6 +65,17 @@ func openPeers(path string, keyOf func(string) (ed25519.PublicKey, bool), logger
 		return nil, fmt.Errorf("keeping checkpoints of other nodes: %w", err)
 	}
 	return p, nil
+}
+
+// ReadCheckpoints reads a file of checkpoints, one JSON object a line, such as peers.jsonl in the folder of another
+// node's log, and returns them in the order of nodes, logs and records. Lines that are none are counted.
+func ReadCheckpoints(path string) (all []Checkpoint, unreadable int, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, 0, fmt.Errorf("reading checkpoints: %w", err)
+	}
+	all, unreadable, err = readCheckpoints(filepath.Clean(path))
+	slices.SortFunc(all, compareCheckpoints)
+	return all, unreadable, err
 }
 
 // readCheckpoints reads a file of checkpoints, one JSON object a line. No file is an empty one.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 )
 
@@ -399,15 +398,4 @@ func (v *verifier) missingEnd() {
 				v.report.Last, furthest.Time, furthest.Through),
 		})
 	}
-}
-
-// ReadCheckpoints reads a file of checkpoints, one JSON object a line, such as peers.jsonl in the folder of another
-// node's log, and returns them in the order of nodes, logs and records. Lines that are none are counted.
-func ReadCheckpoints(path string) (all []Checkpoint, unreadable int, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, 0, fmt.Errorf("reading checkpoints: %w", err)
-	}
-	all, unreadable, err = readCheckpoints(filepath.Clean(path))
-	slices.SortFunc(all, compareCheckpoints)
-	return all, unreadable, err
 }

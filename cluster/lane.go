@@ -148,8 +148,8 @@ func (l *lane) mayLeave(sharing bool) bool {
 
 func (p *proposal) isAlone() bool { return p.terms.Alone || len(p.command) > maxShareable }
 
-// take takes the commands of the next entry from the queue, at least one. Two commands about one object keep their order,
-// as the first of them leaves first.
+// take takes the commands of the next entry from the queue, at least one. Which of two commands about one object comes first
+// is nobody's promise: neither has been answered while the other waits.
 func (l *lane) take(sharing bool) []*proposal {
 	var (
 		batch   []*proposal
@@ -247,19 +247,10 @@ func (n *Node) put(r *raft.Raft, entry []byte) (index uint64, response any, err 
 // answerTo waits for raft's answer, or for its end: what is in its queues then it never answers. Who waits for that alone
 // stays for as long as the process.
 func (n *Node) answerTo(future raft.Future) error {
-	answer := make(chan error, 1)
-	go func() { answer <- future.Error() }()
-	select {
-	case err := <-answer:
+	if given, err := answered(future, n.ended); given {
 		return err
-	case <-n.ended:
 	}
-	select {
-	case err := <-answer:
-		return err
-	default:
-		return raft.ErrRaftShutdown
-	}
+	return raft.ErrRaftShutdown
 }
 
 // mayShare reports whether every server can read an entry that holds several commands. Raft replicates to builds of before
@@ -276,8 +267,8 @@ func (n *Node) mayShare() bool {
 }
 
 // learnSharing looks whether every server of the configuration has said of late that it reads shared entries: one that
-// said so and is gone may come back as an older build. There is no way
-// back: what was once in the log must be read by whoever joins.
+// said so and is gone may come back as an older build. There is no way back: what was once in the log must be read by
+// whoever joins.
 func (p *pilot) learnSharing() {
 	n := p.node
 	if n.sharing.Load() || n.o.Packing.Pack == nil {

@@ -103,13 +103,26 @@ func withDefaultTimeout(ctx context.Context, timeout time.Duration) (context.Con
 
 // wait waits for a future that can't be cancelled. What raft has in a queue when it ends it never answers: ctx ends that.
 func wait(ctx context.Context, future raft.Future) error {
-	done := make(chan error, 1)
-	go func() { done <- future.Error() }()
-	select {
-	case err := <-done:
+	if given, err := answered(future, ctx.Done()); given {
 		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	}
+	return ctx.Err()
+}
+
+// answered waits for a future's answer, or until no one waits for it any more. An answer that is there by then counts.
+func answered(future raft.Future, until <-chan struct{}) (given bool, err error) {
+	answer := make(chan error, 1)
+	go func() { answer <- future.Error() }()
+	select {
+	case err := <-answer:
+		return true, err
+	case <-until:
+	}
+	select {
+	case err := <-answer:
+		return true, err
+	default:
+		return false, nil
 	}
 }
 

@@ -121,8 +121,7 @@ func (f *FSM) Apply(entry *raft.Log) any { return f.ApplyBatch([]*raft.Log{entry
 const publishAfter = 2048
 
 // ApplyBatch implements raft.BatchingFSM: it applies the entries in order and publishes a View of all of them, and of
-// parts where they are many. Each response is a Result; that of a pack has a Len and,
-// At each place, the Result of a command.
+// parts where they are many. Each response is a Result; that of a pack has the Result of each of its commands.
 func (f *FSM) ApplyBatch(entries []*raft.Log) []any {
 	responses := make([]any, len(entries))
 	for i, entry := range entries {

@@ -8,7 +8,6 @@ import (
 	"github.com/tidwall/btree"
 
 	"github.com/deputy-id/deputy/identity"
-	"github.com/deputy-id/deputy/revocation"
 )
 
 // revocations is what is known of each revoked handle, by the ten million: why, when, by whom, until when. The set of
@@ -377,34 +376,6 @@ func (t frozenRevocations) scan(show func(*identity.Revocation) bool) {
 		}
 		return true
 	})
-}
-
-// ids counts the handles that are ids, by what they begin with.
-func (t *revocations) ids() map[string]int {
-	counts := make(map[string]int)
-	t.work().blocks.Scan(func(b *block) bool {
-		if b.prefix != "" {
-			counts[b.prefix] += b.count
-		}
-		return true
-	})
-	return counts
-}
-
-// shares deals all blocks out to some.
-func (t *revocations) shares(n int) [][]*block {
-	blocks := t.work().blocks.Items()
-	return slices.Collect(slices.Chunk(blocks, max(1, (len(blocks)+n-1)/n)))
-}
-
-// enterAll puts what blocks hold into the set.
-func enterAll(set *revocation.Set, blocks []*block) {
-	for _, b := range blocks {
-		first := b.firstID()
-		for i := range b.count {
-			set.Add(revocation.Entry{Handle: b.handle(i, &first), Expires: b.expires(i)})
-		}
-	}
 }
 
 // soonestOf is the least expiry of some facts.

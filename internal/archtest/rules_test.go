@@ -237,6 +237,11 @@ var restrictions = []restricted{
 		reason:    "it is the judge of our answers in tests and must not end up in the binary",
 	},
 	{
+		path:      "github.com/santhosh-tekuri/jsonschema",
+		alsoTests: true,
+		reason:    "it is the judge of our answers in tests and must not end up in the binary",
+	},
+	{
 		path:      "github.com/anishathalye/porcupine",
 		alsoTests: true,
 		reason:    "it judges histories in tests and must not end up in the binary",
