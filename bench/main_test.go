@@ -6,13 +6,13 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
+
+	"github.com/deputy-id/deputy/internal/testbinary"
 )
 
 // workshop is where the binary is built, for all tests of this run.
@@ -32,14 +32,7 @@ func TestMain(m *testing.M) {
 
 // built is the deputy binary that runs start their processes with. It is built without the race detector, whatever the
 // tests are: a run loads it, and each package that it is made of has tests of its own.
-var built = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(workshop, "deputy")
-	out, err := exec.Command("go", "build", "-race=false", "-buildvcs=false", "-o", path, "../cmd/deputy").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building deputy: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var built = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, false) })
 
 func deputy(t *testing.T) string {
 	t.Helper()

@@ -133,13 +133,17 @@ var rooms = []room{
 		reason:    "a cluster in one process starts what an operator starts; reaching around server would test something else",
 	},
 	{
+		dir:    "internal/testbinary",
+		reason: "what builds the binary for tests knows it as a command only",
+	},
+	{
 		dir:       "internal/faults",
-		mayImport: []string{"identity", "api/wire", "client"},
+		mayImport: []string{"identity", "api/wire", "client", "internal/testbinary"},
 		reason:    "the fault tests drive real binaries from outside, as a user would",
 	},
 	{
 		dir:       "internal/interop",
-		mayImport: []string{"identity", "api/wire", "client"},
+		mayImport: []string{"identity", "api/wire", "client", "internal/testbinary"},
 		reason:    "clients that others wrote are driven against real binaries from outside, as their users do; what they need of a node they ask over the wire",
 	},
 	{

@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/testbinary"
 )
 
 const defaultRounds = 20
@@ -51,17 +51,7 @@ func run(m *testing.M) int {
 // workshop is where the binary is built, for all tests of this run.
 var workshop string
 
-var binary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("DEPUTY_BIN"); path != "" {
-		return filepath.Abs(path)
-	}
-	path := filepath.Join(workshop, "deputy")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../cmd/deputy").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building deputy: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, false) })
 
 // needsFaults skips a test outside its tier.
 func needsFaults(t *testing.T) {

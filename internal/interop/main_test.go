@@ -3,10 +3,10 @@ package interop
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/deputy-id/deputy/internal/testbinary"
 )
 
 func TestMain(m *testing.M) {
@@ -24,17 +24,7 @@ func TestMain(m *testing.M) {
 // workshop is where the binary is built, for all tests of this run.
 var workshop string
 
-var binary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("DEPUTY_BIN"); path != "" {
-		return filepath.Abs(path)
-	}
-	path := filepath.Join(workshop, "deputy")
-	out, err := exec.Command("go", "build", raceFlag, "-buildvcs=false", "-o", path, "../../cmd/deputy").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building deputy: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, raceEnabled) })
 
 // inCI reports whether nothing may be skipped for want of a program.
 func inCI() bool { return os.Getenv("CI") == "true" }

@@ -2,4 +2,4 @@
 
 package interop
 
-const raceFlag = "-race=false"
+const raceEnabled = false

@@ -2,5 +2,5 @@
 
 package interop
 
-// raceFlag builds the binary as the tests were built, so that what is compiled for them serves for it too.
-const raceFlag = "-race=true"
+// raceEnabled: the binary is built as the tests were, so that what is compiled for them serves for it too.
+const raceEnabled = true
