@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		// A probe of memberlist that is under way outlives it, until the probe's own deadline.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"),
 		// Raft ends without an answer to what is in its queues.
-		goleak.IgnoreAnyFunction("github.com/deputy-id/deputy/cluster.(*Node).answerTo.func1"))
+		goleak.IgnoreAnyFunction("github.com/deputy-id/deputy/cluster.answered.func1"))
 }
 
 // table is a state machine that holds what the tests need: the members, and the commands in order.
