@@ -312,7 +312,7 @@ func TestRunningNodeMissesWhatWasCutOff(t *testing.T) {
 // A log that is being written, rotated and shortened by retention is whole whenever somebody looks.
 func TestVerifyingALogThatIsWrittenFindsNothing(t *testing.T) {
 	o := small(t.TempDir())
-	o.RetainBytes, o.HardBytes = 40<<10, 80<<10
+	o.RetainBytes, o.HardBytes = 200<<10, 400<<10
 	o.SyncWithin = 2 * time.Millisecond
 	l := openLog(t, o)
 	done := make(chan struct{})

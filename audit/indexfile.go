@@ -228,6 +228,7 @@ func (x *indexes) forget(first uint64) error {
 
 const (
 	calmBytes = 4 << 20 // a second: some 5,000 records
+	calmFor   = 5       // such seconds in a row: between two bursts a node is about to have much to do
 	calmAfter = time.Minute
 )
 
@@ -244,6 +245,7 @@ func (x *indexes) run(ctx context.Context) {
 func (x *indexes) pause(ctx context.Context) bool {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	calm := 0
 	for range calmAfter / time.Second {
 		before := x.catalog.written()
 		select {
@@ -251,7 +253,10 @@ func (x *indexes) pause(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		}
-		if x.catalog.written()-before < calmBytes && x.missing() {
+		if calm++; x.catalog.written()-before >= calmBytes {
+			calm = 0
+		}
+		if calm >= calmFor && x.missing() {
 			return true
 		}
 	}

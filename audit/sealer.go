@@ -12,9 +12,9 @@ import (
 const (
 	// sealAgain is how long after a failure sealing is tried again, even if nothing is written meanwhile.
 	sealAgain = time.Second
-	// sealShare is how many times as long as the last seal took the next one is put off at least, so that a slow disk
-	// is left to the log itself and to others.
-	sealShare = 4
+	// sealShare is how many times as long as the last seal took the next one is put off at least. Two syncs and a rename
+	// keep a processor busy as well as the disk: both are left to the log itself and to others.
+	sealShare = 100
 )
 
 // sealer keeps the sealed head up to what is known to be on the disk. It never runs ahead of that: a power cut must
