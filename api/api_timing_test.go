@@ -14,6 +14,7 @@ import (
 
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/racedetector"
 	"github.com/deputy-id/deputy/policy"
 )
 
@@ -107,7 +108,7 @@ const (
 )
 
 func TestHotPathAllocations(t *testing.T) {
-	if raceEnabled {
+	if racedetector.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	h := newHot(t)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 // memoryFolder is on tmpfs where there is one, so that the log is measured and not the disk.
@@ -178,7 +180,7 @@ func BenchmarkIndex(b *testing.B) {
 }
 
 func TestAppendAllocatesNothingPerRecord(t *testing.T) {
-	if raceEnabled {
+	if racedetector.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	r := sample()

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(appendUntilKilled(dir))
 	}
+	racedetector.DrawFewer()
 	goleak.VerifyTestMain(m)
 }
 

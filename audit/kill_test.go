@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 // envChild makes the test binary a process that appends to the log in the folder it names, and says on its standard
@@ -61,7 +63,7 @@ func appendUntilKilled(dir string) int {
 
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	kills := 100
-	if raceEnabled {
+	if racedetector.Enabled {
 		kills = 20 // each starts a process, which takes far longer so
 	}
 	if n, err := strconv.Atoi(os.Getenv("DEPUTY_AUDIT_KILLS")); err == nil {

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 // splitLines keeps the newlines.
@@ -364,7 +366,7 @@ var manipulations = []struct {
 // again, as is one that changes no byte.
 func TestEveryManipulationIsFound(t *testing.T) {
 	rounds := 10_000
-	if raceEnabled {
+	if racedetector.Enabled {
 		rounds = 2_000 // nothing in it is concurrent
 	}
 	if n, err := strconv.Atoi(os.Getenv("DEPUTY_AUDIT_MANIPULATIONS")); err == nil {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 // built is the deputy binary that runs start their processes with. It is built without the race detector, whatever the
 // tests are: a run loads it, and each package that it is made of has tests of its own.
-var built = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, false) })
+var built = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
 
 func deputy(t *testing.T) string {
 	t.Helper()

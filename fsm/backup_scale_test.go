@@ -15,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 func TestAHundredThousandDelegationsSurviveABackup(t *testing.T) {
 	t.Parallel()
 	n := 100_000
-	if raceEnabled { // it is twelve times slower and has one goroutine to look at
-		n = 20_000
+	if racedetector.Enabled { // it is twelve times slower and has one goroutine to look at
+		n = 10_000
 	}
 	old := newMachine(t)
 	must1[*identity.Settings](old, PutSettings{identity.Settings{ClusterID: "cls_old", Issuer: "https://id.example", OfflineTTLSeconds: 300, LeaseMillis: 10_000}})

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 func anyText(t *rapid.T, name string) string {
@@ -91,7 +92,7 @@ func TestAnOrdinaryDelegationIsReadQuickly(t *testing.T) {
 }
 
 func TestAnOrdinaryDelegationAllocatesLittle(t *testing.T) {
-	if raceEnabled {
+	if racedetector.Enabled {
 		t.Skip("the race detector allocates as well; make test runs this without it")
 	}
 	b := CreateDelegation{Delegation: testDelegation(1, "ann@x", "a"), EnsurePrincipal: true}

@@ -251,7 +251,7 @@ func drawFacts(t *rapid.T, act action) *facts {
 
 // What is compiled answers as Cedar's own evaluator does, whatever the policy and the request.
 func TestCompiledPoliciesAnswerAsCedarDoes(t *testing.T) {
-	const rounds = 10 // of a hundred policies
+	const rounds = 10 // of a hundred policies, or of fewer under the race detector
 	var settled, left, yes, no, failed int
 	check := func(t *rapid.T) {
 		act := rapid.SampledFrom([]action{actCreateSession, actCreateSession, actCallTool, actDelegate}).Draw(t, "action")
@@ -303,7 +303,8 @@ func TestCompiledPoliciesAnswerAsCedarDoes(t *testing.T) {
 			}
 		}
 	}
-	for range rounds {
+	// One in two hundred fails; without any of them the test would not say what becomes of those.
+	for round := 0; round < rounds || failed == 0 && round < 20*rounds; round++ {
 		rapid.Check(t, check)
 	}
 	t.Logf("settled %d, left to Cedar %d; forbidding %d, passing %d, failing %d", settled, left, yes, no, failed)

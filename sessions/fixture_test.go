@@ -118,7 +118,9 @@ func requireWhole(t require.TestingT, x *Index) {
 			}
 			n, before := 0, ref(0)
 			for at := symbol.head; at != 0; at = s.link(at).after {
-				require.Equal(t, before, s.link(at).before)
+				if got := s.link(at).before; got != before { // require would take most of the time
+					require.Equal(t, before, got)
+				}
 				n, before = n+1, at
 			}
 			require.EqualValues(t, n, symbol.n)
@@ -134,9 +136,11 @@ func requireWhole(t require.TestingT, x *Index) {
 		for _, b := range s.order.blocks {
 			require.Equal(t, b.first, b.keys[0].id)
 			for _, k := range b.keys[:b.n] {
-				require.Negative(t, compareIDs(previous, k.id))
 				r := s.records.at(k.slot)
-				require.Equal(t, k.id, r.id)
+				if compareIDs(previous, k.id) >= 0 || r.id != k.id {
+					require.Negative(t, compareIDs(previous, k.id))
+					require.Equal(t, k.id, r.id)
+				}
 				for _, agent := range s.shapes.at(r.shape).chain {
 					lanesTaken += int(min(agent, 1))
 				}

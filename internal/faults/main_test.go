@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 // workshop is where the binary is built, for all tests of this run.
 var workshop string
 
-var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, false) })
+var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
 
 // needsFaults skips a test outside its tier.
 func needsFaults(t *testing.T) {

@@ -24,7 +24,9 @@ func TestMain(m *testing.M) {
 // workshop is where the binary is built, for all tests of this run.
 var workshop string
 
-var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop, raceEnabled) })
+// It is built without the race detector, whatever the tests are: what is looked at is what others make of its answers,
+// and each package that it is made of has tests of its own.
+var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
 
 // inCI reports whether nothing may be skipped for want of a program.
 func inCI() bool { return os.Getenv("CI") == "true" }

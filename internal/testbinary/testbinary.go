@@ -6,19 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 )
 
 const command = "github.com/deputy-id/deputy/cmd/deputy"
 
-// In builds the binary into a folder, with the race detector or without, and returns its path. Where the environment
-// names one as DEPUTY_BIN, that is taken.
-func In(folder string, race bool) (path string, err error) {
+// In builds the binary into a folder, without the race detector, and returns its path. Where the environment names one
+// as DEPUTY_BIN, that is taken.
+func In(folder string) (path string, err error) {
 	if path := os.Getenv("DEPUTY_BIN"); path != "" {
 		return filepath.Abs(path)
 	}
 	path = filepath.Join(folder, "deputy")
-	out, err := exec.Command("go", "build", "-race="+strconv.FormatBool(race), "-buildvcs=false", "-o", path, command).CombinedOutput()
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, command).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building deputy: %w\n%s", err, out)
 	}

@@ -12,13 +12,15 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 // Test runs f in a bubble of its own, as synctest.Test does. Under the race detector the whole process has one
 // processor meanwhile. Tests with bubbles may run in parallel with each other and with any other test.
 func Test(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	if raceEnabled {
+	if racedetector.Enabled {
 		bubbles.enter()
 		defer bubbles.leave() // also where the bubble deadlocks, which is a panic
 	}

@@ -1,5 +1,0 @@
-//go:build race
-
-package virtualtime
-
-const raceEnabled = true
