@@ -378,6 +378,22 @@ func TestLargeCommitComesInParts(t *testing.T) {
 	require.Len(t, commit[0].data.Entries, wire.MaxStreamEntries-1)
 }
 
+// socketBytes is what a socket may hold. One that the kernel lets grow holds megabytes before anybody notices that
+// nobody reads.
+const socketBytes = 64 << 10
+
+// narrow is a listener whose connections hold little that is still to be sent.
+type narrow struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l narrow) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.(*net.TCPConn).SetWriteBuffer(socketBytes)
+}
+
 // A client that reads nothing is hung up on, and others are not held up. It then goes on from where it was.
 func TestClientThatDoesNotReadIsHungUpOn(t *testing.T) {
 	g := newGroup(t, 1)
@@ -387,7 +403,7 @@ func TestClientThatDoesNotReadIsHungUpOn(t *testing.T) {
 	require.NoError(t, err)
 	server := n.api.Server()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(narrow{listener}) }()
 	t.Cleanup(func() {
 		require.NoError(t, server.ShutdownWithContext(context.Background()))
 		require.NoError(t, <-served)
@@ -395,11 +411,10 @@ func TestClientThatDoesNotReadIsHungUpOn(t *testing.T) {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+streamPath, nil)
 	require.NoError(t, err)
 	request.Header.Set("Authorization", "SSWS "+n.root)
-	// Sockets that the kernel lets grow would hold megabytes before anybody notices.
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
-			err = conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+			err = conn.(*net.TCPConn).SetReadBuffer(socketBytes)
 		}
 		return conn, err
 	}}}
