@@ -110,7 +110,7 @@ func handOver(t *testing.T, c *testcluster.Cluster, to string) {
 
 func TestDrainAndRemoveOfTheLeaderLosesNoMint(t *testing.T) {
 	t.Parallel()
-	c := testcluster.New(t, 4)
+	c := testcluster.NewWith(t, 4, unhurried)
 	c.AwaitVoters(3)
 	f := seed(t, c)
 	leader := c.Leader()

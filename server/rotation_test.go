@@ -18,6 +18,7 @@ import (
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
 	"github.com/deputy-id/deputy/internal/testcluster"
+	"github.com/deputy-id/deputy/server"
 )
 
 // keyOf is the kid of the key that signed a token.
@@ -47,6 +48,12 @@ type load struct {
 	mu             sync.Mutex
 	first          error
 	kids           map[string]bool
+}
+
+// unhurried has nodes wait longer before they take another for dead. Where nothing may fail, a leader that waits for a
+// core of a busy machine must not be deposed again and again: without one for as long as a lease, nodes rightly refuse.
+func unhurried(o *server.Options) {
+	o.Tuning.HeartbeatTimeout, o.Tuning.ElectionTimeout, o.Tuning.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, 1500*time.Millisecond
 }
 
 func startLoad(t *testing.T, c *testcluster.Cluster, f fixture, nodes int) *load {
@@ -109,7 +116,7 @@ func (l *load) end() {
 
 func TestTokenKeysRotateUnderLoadAndNothingFails(t *testing.T) {
 	t.Parallel()
-	c := testcluster.New(t, 3)
+	c := testcluster.NewWith(t, 3, unhurried)
 	f := seed(t, c)
 	old := mint(t, c, 1, f)
 	for node := range 3 {
@@ -154,7 +161,7 @@ func commit(t *testing.T, c *testcluster.Cluster, body fsm.Body) {
 
 func TestTokenKeysRotateOnSchedule(t *testing.T) {
 	t.Parallel()
-	c := testcluster.New(t, 2)
+	c := testcluster.NewWith(t, 2, unhurried)
 	f := seed(t, c)
 	for node := range 2 {
 		mint(t, c, node, f)
