@@ -328,7 +328,7 @@ func (w *modelWorld) check() {
 
 // TestNobodySpeaksOfWhatWasBeforeAFence is the promise, played out for four minutes of virtual time from each seed.
 func TestNobodySpeaksOfWhatWasBeforeAFence(t *testing.T) {
-	seeds := uint64(8)
+	seeds := uint64(4)
 	if racedetector.Enabled { // which takes twenty times as long for it, and has one processor to look at
 		seeds = 1
 	}
