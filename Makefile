@@ -46,8 +46,8 @@ build: ## build ./bin/deputy
 run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the data stays in ./.deputy
 	@exec ./$(BIN) demo --dir $(DATA)
 
-# Lint vets all of it, and so much more. What one goroutine plays is drawn less often under the race detector, which has
-# nothing to find in it; all of it is played without.
+# `make lint` vets all packages, so the tests don't do it again. What one goroutine plays by itself is played less under
+# the race detector, which has nothing to find in it; the lines after the first play all of it.
 test: ## all tests with the race detector; three to five minutes on two cores, once all is compiled
 	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -vet=off -p $(TEST_PACKAGES) ./...
 	$(GO) test -vet=off -skip HundredThousand ./fsm/ ./policy/ ./revocation/ ./sessions/
