@@ -18,7 +18,8 @@ import (
 // All handles of a block are ids of one kind, or none of them is an id. It is never modified.
 type block struct {
 	first   identity.Handle
-	prefix  string // of the ids; "" where the handles are kept as text
+	id      [16]byte // of the first
+	prefix  string   // of the ids; "" where the handles are kept as text
 	soonest identity.Instant
 	count   int
 
@@ -88,7 +89,7 @@ func (f *fact) life() uint64 { return uint64(f.expires) - uint64(f.at) }
 
 // newBlock packs facts, which must be in order, one at least and maxBlock at most.
 func newBlock(prefix string, facts []fact) *block {
-	b := &block{prefix: prefix, first: facts[0].handle(prefix), soonest: soonestOf(facts), count: len(facts)}
+	b := &block{prefix: prefix, first: facts[0].handle(prefix), id: facts[0].id, soonest: soonestOf(facts), count: len(facts)}
 	b.at = columnOf(facts, func(f *fact) uint64 { return uint64(f.at) })
 	b.index = columnOf(facts, func(f *fact) uint64 { return f.index })
 	b.life = columnOf(facts, (*fact).life)
@@ -125,19 +126,17 @@ func newBlock(prefix string, facts []fact) *block {
 	return b
 }
 
-// with returns a block that has one more fact, where that takes no more than to copy what is there: nil where the block is
-// full, has the handle, or would have to be packed in another way.
-func (b *block) with(f *fact) *block {
-	first := b.firstID()
-	if b.prefix == "" || b.count == maxBlock || !bytes.Equal(f.id[:b.common], first[:b.common]) {
+// with returns a block that has one more fact, before the i-th, where that takes no more than to copy what is there: nil
+// where the block is full, or would have to be packed in another way.
+func (b *block) with(i int, f *fact) *block {
+	if b.prefix == "" || b.count == maxBlock || !bytes.Equal(f.id[:b.common], b.id[:b.common]) {
 		return nil
 	}
 	if !b.at.fits(uint64(f.at)) || !b.index.fits(f.index) || !b.life.fits(f.life()) {
 		return nil
 	}
 	chosen := slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
-	i, there := b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], f.id[b.common:]) })
-	if there || chosen < 0 {
+	if chosen < 0 {
 		return nil
 	}
 	larger := *b
@@ -154,7 +153,7 @@ func (b *block) with(f *fact) *block {
 	larger.count++
 	larger.soonest = min(b.soonest, f.expires)
 	if i == 0 {
-		larger.first = f.handle(b.prefix)
+		larger.first, larger.id = f.handle(b.prefix), f.id
 	}
 	return &larger
 }
@@ -245,8 +244,8 @@ func (b *block) unpack(i int, f *fact) {
 }
 
 // idOf is the id of the i-th handle of a block of ids.
-func (b *block) idOf(i int, first *[16]byte) (id [16]byte) {
-	copy(id[:b.common], first[:])
+func (b *block) idOf(i int) (id [16]byte) {
+	copy(id[:b.common], b.id[:])
 	copy(id[b.common:], b.rowOf(i)[:b.key])
 	return id
 }
@@ -260,21 +259,13 @@ func (b *block) textOf(i int) []byte {
 	return b.rest[from:readBytes(b.rowOf(i)[:textEnd])]
 }
 
-func (b *block) firstID() (id [16]byte) {
-	if b.prefix != "" {
-		id, _ = identity.ParseID(b.prefix, string(b.first))
-	}
-	return id
-}
-
 // facts appends all that the block has.
 func (b *block) facts(dst []fact) []fact {
-	first := b.firstID()
 	for i := range b.count {
 		f := fact{prefix: b.prefix}
 		b.unpack(i, &f)
 		if b.prefix != "" {
-			f.id = b.idOf(i, &first)
+			f.id = b.idOf(i)
 		} else {
 			f.text = string(b.first[:b.common]) + string(b.textOf(i))
 		}
@@ -283,35 +274,38 @@ func (b *block) facts(dst []fact) []fact {
 	return dst
 }
 
-// handle spells the i-th. The id of the first is the caller's, for it takes as long to read as the other to spell.
-func (b *block) handle(i int, first *[16]byte) identity.Handle {
+// handle spells the i-th.
+func (b *block) handle(i int) identity.Handle {
 	if b.prefix == "" {
 		return b.first[:b.common] + identity.Handle(b.textOf(i))
 	}
-	return identity.Handle(identity.FormatID(b.prefix, b.idOf(i, first)))
+	return identity.Handle(identity.FormatID(b.prefix, b.idOf(i)))
 }
 
-func (b *block) last() identity.Handle {
-	first := b.firstID()
-	return b.handle(b.count-1, &first)
-}
+func (b *block) last() identity.Handle { return b.handle(b.count - 1) }
 
-// find returns the place of a handle.
-func (b *block) find(h identity.Handle) (int, bool) {
-	id, prefix := generatedID(h)
-	if prefix != b.prefix || len(h) < b.common && prefix == "" {
-		return 0, false
-	}
-	if prefix == "" {
-		if h[:b.common] != b.first[:b.common] {
-			return 0, false
+// find returns the place of a handle that is of the block's kind and not before its first: that of the first one that is
+// not before it.
+func (b *block) find(id *[16]byte, h identity.Handle) (i int, there bool) {
+	if b.prefix == "" {
+		// What all have in common a handle of no more than that, or of another beginning, is before or behind as a whole.
+		if c := cmp.Compare(h[:min(len(h), b.common)], b.first[:b.common]); c != 0 {
+			return b.behind(c), false
 		}
 		return b.search(func(i int) int { return cmp.Compare(string(b.textOf(i)), string(h[b.common:])) })
 	}
-	if first := b.firstID(); !bytes.Equal(id[:b.common], first[:b.common]) {
-		return 0, false
+	if c := bytes.Compare(id[:b.common], b.id[:b.common]); c != 0 {
+		return b.behind(c), false
 	}
 	return b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], id[b.common:]) })
+}
+
+// behind is the place of what compares so with all of a block.
+func (b *block) behind(c int) int {
+	if c < 0 {
+		return 0
+	}
+	return b.count
 }
 
 func (b *block) search(compare func(i int) int) (int, bool) {
@@ -331,13 +325,13 @@ func (b *block) search(compare func(i int) int) (int, bool) {
 }
 
 func (b *block) revocation(i int) *identity.Revocation {
-	r, first := new(identity.Revocation), b.firstID()
-	b.fill(i, r, &first)
+	r := new(identity.Revocation)
+	b.fill(i, r)
 	return r
 }
 
-func (b *block) fill(i int, r *identity.Revocation, first *[16]byte) {
+func (b *block) fill(i int, r *identity.Revocation) {
 	var f fact
 	b.unpack(i, &f)
-	*r = identity.Revocation{Handle: b.handle(i, first), Reason: f.cause.reason, By: f.cause.by, At: f.at, Expires: f.expires, Index: f.index}
+	*r = identity.Revocation{Handle: b.handle(i), Reason: f.cause.reason, By: f.cause.by, At: f.at, Expires: f.expires, Index: f.index}
 }
