@@ -100,3 +100,27 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*handed*entriesOf), "ns/handle")
 }
+
+// BenchmarkPersist writes what BenchmarkRestore restores, but to no disk.
+func BenchmarkPersist(b *testing.B) {
+	path := os.Getenv("DEPUTY_BENCH_SNAPSHOT")
+	if path == "" {
+		b.Skip("DEPUTY_BENCH_SNAPSHOT names no snapshot; BenchmarkRestore makes one")
+	}
+	m := newMachine(b)
+	file, err := os.Open(path)
+	require.NoError(b, err)
+	require.NoError(b, m.fsm.Restore(file))
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := m.fsm.Snapshot()
+		require.NoError(b, err)
+		require.NoError(b, s.Persist(dropSink{io.Discard}))
+	}
+}
+
+type dropSink struct{ io.Writer }
+
+func (dropSink) ID() string    { return "bench" }
+func (dropSink) Close() error  { return nil }
+func (dropSink) Cancel() error { return io.ErrClosedPipe }
