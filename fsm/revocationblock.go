@@ -15,8 +15,9 @@ import (
 // value of it, counted from the least. Of ten million handles that were revoked in a day, that is 12 bytes for the rest
 // of an id, 4 for the time, 3 for the index, none for the life of an entry, and one for the cause.
 //
-// All handles of a block are ids of one kind, or none of them is an id. It is never modified.
+// All handles of a block are ids of one kind, or none of them is an id. It is never modified once a View may show it.
 type block struct {
+	epoch   uint64 // of the table, in which the block was made: until that ends, no View has it
 	first   identity.Handle
 	id      [16]byte // of the first
 	prefix  string   // of the ids; "" where the handles are kept as text
@@ -53,6 +54,13 @@ type fact struct {
 	index   uint64
 	cause   *cause
 }
+
+const (
+	// maxRow is the most that a row of ids may take: an id, three numbers and a cause.
+	maxRow = 16 + 3*8 + 1
+	// spareRows are what a block that was changed has room for, before all of it is copied again.
+	spareRows = 6
+)
 
 // textEnd is how many bytes say where a text ends: 128 of the longest handles are 45 KB.
 const textEnd = 3
@@ -129,26 +137,13 @@ func newBlock(prefix string, facts []fact) *block {
 // with returns a block that has one more fact, before the i-th, where that takes no more than to copy what is there: nil
 // where the block is full, or would have to be packed in another way.
 func (b *block) with(i int, f *fact) *block {
-	if b.prefix == "" || b.count == maxBlock || !bytes.Equal(f.id[:b.common], b.id[:b.common]) {
-		return nil
-	}
-	if !b.at.fits(uint64(f.at)) || !b.index.fits(f.index) || !b.life.fits(f.life()) {
-		return nil
-	}
-	chosen := slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
-	if chosen < 0 {
+	if !b.takes(f) {
 		return nil
 	}
 	larger := *b
-	larger.rows = make([]byte, 0, len(b.rows)+b.row)
+	larger.rows = make([]byte, 0, len(b.rows)+b.roomFor())
 	larger.rows = append(larger.rows, b.rows[:i*b.row]...)
-	larger.rows = append(larger.rows, f.id[b.common:]...)
-	larger.rows = b.at.append(larger.rows, uint64(f.at))
-	larger.rows = b.index.append(larger.rows, f.index)
-	larger.rows = b.life.append(larger.rows, f.life())
-	if len(b.causes) > 1 {
-		larger.rows = append(larger.rows, byte(chosen))
-	}
+	larger.appendRow(f)
 	larger.rows = append(larger.rows, b.rows[i*b.row:]...)
 	larger.count++
 	larger.soonest = min(b.soonest, f.expires)
@@ -156,6 +151,51 @@ func (b *block) with(i int, f *fact) *block {
 		larger.first, larger.id = f.handle(b.prefix), f.id
 	}
 	return &larger
+}
+
+// insert is with for a block that no View has: it is changed where it lies. It reports false where a block anew is needed,
+// and where the block would begin or end elsewhere, by which others find it.
+func (b *block) insert(i int, f *fact) bool {
+	if i == 0 || f.expires < b.soonest || !b.takes(f) {
+		return false
+	}
+	if len(b.rows)+b.row > cap(b.rows) {
+		b.rows = append(make([]byte, 0, len(b.rows)+b.roomFor()), b.rows...)
+	}
+	at := len(b.rows)
+	b.appendRow(f)
+	if from := i * b.row; from < at {
+		var row [maxRow]byte
+		n := copy(row[:], b.rows[at:])
+		copy(b.rows[from+n:], b.rows[from:at])
+		copy(b.rows[from:], row[:n])
+	}
+	b.count++
+	return true
+}
+
+// roomFor is how many bytes of rows a block that was changed has place for: it is likely to be changed again.
+func (b *block) roomFor() int { return b.row * min(spareRows, maxBlock-b.count) }
+
+// takes reports whether a fact may be packed as those of the block are.
+func (b *block) takes(f *fact) bool {
+	return b.prefix != "" && b.count < maxBlock && bytes.Equal(f.id[:b.common], b.id[:b.common]) &&
+		b.at.fits(uint64(f.at)) && b.index.fits(f.index) && b.life.fits(f.life()) && b.causeOf(f) >= 0
+}
+
+func (b *block) causeOf(f *fact) int {
+	return slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
+}
+
+// appendRow puts a fact that the block takes behind its rows.
+func (b *block) appendRow(f *fact) {
+	b.rows = append(b.rows, f.id[b.common:]...)
+	b.rows = b.at.append(b.rows, uint64(f.at))
+	b.rows = b.index.append(b.rows, f.index)
+	b.rows = b.life.append(b.rows, f.life())
+	if len(b.causes) > 1 {
+		b.rows = append(b.rows, byte(b.causeOf(f)))
+	}
 }
 
 // gather lists the causes of the facts, and says which of them each has.

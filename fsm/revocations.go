@@ -14,13 +14,14 @@ import (
 // revocations is what is known of each revoked handle, by the ten million: why, when, by whom, until when. The set of
 // package revocation only knows that they are.
 //
-// They lie in blocks of up to maxBlock, in the order of their handles, and the trees hold blocks. A block is written once:
-// a change makes another of it, so that a View keeps what it has. By the expiry of what ends first in each, a purge
+// They lie in blocks of up to maxBlock, in the order of their handles, and the trees hold blocks. What a View shows is never
+// written again: a change makes another block of it, which may be changed further until the next View. By the expiry of what ends first in each, a purge
 // finds the blocks that it has to look into.
 type revocations struct {
 	blocks   *tree[filed]
 	byExpiry *tree[ending] // for purges only, so no View has it
 	count    int
+	epoch    uint64 // moves on with each View
 	near     spot   // of the handle that was looked for last
 	scratch  []fact // of the goroutine that applies
 	pending  []fact // loaded in order, and not in a block yet
@@ -101,15 +102,15 @@ func newRevocations() *revocations {
 // cause shares a reason and who asked: what a thousand revocations have in common. The cache is bounded by starting
 // over, and is no part of the state.
 func (t *revocations) cause(reason, by string) *cause {
-	c := cause{reason, by}
-	if shared, ok := t.causes[c]; ok {
+	if shared, ok := t.causes[cause{reason, by}]; ok {
 		return shared
 	}
 	if len(t.causes) >= maxTexts {
 		clear(t.causes)
 	}
-	t.causes[c] = &c
-	return &c
+	c := &cause{reason, by}
+	t.causes[*c] = c
+	return c
 }
 
 func (t *revocations) fact(r *identity.Revocation) (f fact, prefix string) {
@@ -131,6 +132,7 @@ func (t *revocations) len() int { return t.count + len(t.pending) }
 
 func (t *revocations) freeze() frozenRevocations {
 	t.flush()
+	t.epoch++
 	return frozenRevocations{t.blocks.freeze(), t.count}
 }
 
@@ -149,7 +151,9 @@ func (t *revocations) locate(h identity.Handle) *spot {
 	return &t.near
 }
 
-func (t *revocations) get(h identity.Handle) (*identity.Revocation, bool) { return t.locate(h).revocation() }
+func (t *revocations) get(h identity.Handle) (*identity.Revocation, bool) {
+	return t.locate(h).revocation()
+}
 
 func (t *revocations) has(h identity.Handle) bool { return t.locate(h).there }
 
@@ -219,6 +223,11 @@ func (t frozenRevocations) around(h identity.Handle) (b, next *block) {
 // put makes a block anew with one more fact, before its i-th or in the place of that; in two halves where it is full.
 func (t *revocations) put(b *block, f *fact, i int, there bool) {
 	if !there {
+		if b.epoch == t.epoch && b.insert(i, f) {
+			t.near = spot{}
+			t.count++
+			return
+		}
 		if larger := b.with(i, f); larger != nil {
 			t.exchange(b, larger)
 			t.count++
@@ -263,6 +272,7 @@ func (t *revocations) wedge(b *block, f *fact, prefix string, h identity.Handle)
 
 func (t *revocations) add(b *block) {
 	t.near = spot{}
+	b.epoch = t.epoch
 	t.blocks.set(filedAs(b.first, b))
 	t.byExpiry.set(endingOf(b))
 }
@@ -270,6 +280,7 @@ func (t *revocations) add(b *block) {
 // exchange puts a block in the place of another that may begin and end elsewhere.
 func (t *revocations) exchange(old, b *block) {
 	t.near = spot{}
+	b.epoch = t.epoch
 	if old.first != b.first {
 		t.blocks.delete(filedAs(old.first, nil))
 	}
