@@ -131,12 +131,7 @@ func (t *tail) look(ctx context.Context) {
 func (n *Node) repeating() bool { return n.o.Applied.Applied() < n.stores.had }
 
 func (n *Node) tailLimit() int64 {
-	limit := n.tuning.SnapshotBytes
-	kept, err := n.stores.snapshots.List()
-	if err == nil && len(kept) > 0 {
-		limit = max(limit, kept[0].Size/tailShare)
-	}
-	return limit
+	return max(n.tuning.SnapshotBytes, n.SnapshotBytes()/tailShare)
 }
 
 // leastTrailing is how many entries are kept behind a snapshot whatever they weigh.
