@@ -242,16 +242,17 @@ func (t *revocations) put(b *block, f *fact, i int, there bool) {
 		t.count++
 	}
 	t.scratch = facts
-	t.drop(b)
+	end := len(facts)
 	switch {
-	case len(facts) <= maxBlock:
-		t.add(newBlock(b.prefix, facts))
+	case end <= maxBlock:
 	case i == maxBlock: // what comes in order leaves full blocks behind
-		t.add(newBlock(b.prefix, facts[:maxBlock]))
-		t.add(newBlock(b.prefix, facts[maxBlock:]))
+		end = maxBlock
 	default:
-		t.add(newBlock(b.prefix, facts[:len(facts)/2]))
-		t.add(newBlock(b.prefix, facts[len(facts)/2:]))
+		end /= 2
+	}
+	t.exchange(b, newBlock(b.prefix, facts[:end]))
+	if end < len(facts) {
+		t.add(newBlock(b.prefix, facts[end:]))
 	}
 }
 
