@@ -18,6 +18,7 @@ import (
 	"github.com/deputy-id/deputy/bench/result"
 	"github.com/deputy-id/deputy/fsm"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/machine"
 	"github.com/deputy-id/deputy/revocation"
 )
 
@@ -130,7 +131,7 @@ func Scale(ctx context.Context, o ScaleOptions) (*ScaleReport, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	need, available := o.memoryNeed(), availableMemory()
+	need, available := o.memoryNeed(), machine.AvailableMemory()
 	o.Logger.Info("memory", "needed", gibibytes(need), "available", gibibytes(available))
 	if err := holds("memory", need, available); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/deputy-id/deputy/bench/load"
 	"github.com/deputy-id/deputy/bench/result"
+	"github.com/deputy-id/deputy/internal/machine"
 )
 
 // RestartOptions say how large a data folder to make, and where.
@@ -70,7 +71,7 @@ func Restart(ctx context.Context, o RestartOptions) (_ *RestartReport, err error
 		return nil, fmt.Errorf("making a folder for the servers' data: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	need, available := o.memoryNeed(), availableMemory()
+	need, available := o.memoryNeed(), machine.AvailableMemory()
 	disk, free := o.diskNeed(), freeDisk(folder)
 	o.Logger.Info("needed at the most", "memory", gibibytes(need), "of", gibibytes(available), "disk", gibibytes(disk), "free", gibibytes(free))
 	if err := errors.Join(holds("memory", need, available), holds("disk in "+folder, disk, free)); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/machine"
 )
 
 func TestScaleFillsAStoreAndMintsOverIt(t *testing.T) {
@@ -80,7 +81,7 @@ func TestARunThatTheMachineCantHoldIsRefused(t *testing.T) {
 	require.NoError(t, holds("memory", 1<<30, 2<<30))
 	require.NoError(t, holds("memory", 1<<40, 0), "nobody tells how much there is")
 	require.ErrorContains(t, holds("memory", 10<<30, 1<<30), "needs 10.0 GiB of memory, and 1.0 GiB are available")
-	available := availableMemory()
+	available := machine.AvailableMemory()
 	if available == 0 {
 		t.Skip("this machine does not tell how much memory it has")
 	}

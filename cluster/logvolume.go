@@ -73,47 +73,65 @@ const (
 func (n *Node) keepTailShort(ctx context.Context) {
 	ticker := time.NewTicker(volumeLook)
 	defer ticker.Stop()
-	covered, coveredTime := int64(0), int64(0) // by the latest snapshot
-	from := n.stores.volume.origin()
-	spread := 1 + volumeSpread*rand.Float64()
-	var refused time.Time
-	var took time.Duration // to write the latest snapshot
+	t := n.newTail()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			t.look(ctx)
 		}
-		now := n.stores.volume.mark()
-		n.boundTrailing(now, from)
-		written, applied := now.bytes, n.stores.volume.applied.Load()
-		long := written-covered >= n.tuning.SnapshotBytes && written-covered >= int64(float64(n.tailLimit())*spread)
-		// What takes long to write is not written for every little that a start would have to apply.
-		slow := applied-coveredTime >= int64(float64(max(n.tuning.SnapshotApply, took/2))*spread)
-		if !long && !slow || time.Since(refused) < volumeRetry {
-			continue
-		}
-		// What is written from here on may be in it as well, and is counted for the next.
-		began := time.Now()
-		if err := n.Snapshot(ctx); err != nil {
-			if ctx.Err() == nil {
-				n.logger.Error("taking a snapshot of a log that has grown long; the next start takes longer until one succeeds",
-					"bytes", written-covered, "applying", time.Duration(applied-coveredTime), "error", err)
-			}
-			refused = time.Now()
-			continue
-		}
-		covered, coveredTime, from, took = written, applied, now, time.Since(began)
 	}
 }
 
-func (n *Node) tailLimit() int64 {
-	limit := n.tuning.SnapshotBytes
-	kept, err := n.stores.snapshots.List()
-	if err == nil && len(kept) > 0 {
-		limit = max(limit, kept[0].Size/tailShare)
+// tail is the log behind the latest snapshot that was taken here.
+type tail struct {
+	node                 *Node
+	covered, coveredTime int64 // by that snapshot
+	from                 volumeMark
+	spread               float64
+	refused              time.Time
+	took                 time.Duration // to write it
+}
+
+func (n *Node) newTail() *tail {
+	return &tail{node: n, from: n.stores.volume.origin(), spread: 1 + volumeSpread*rand.Float64()}
+}
+
+// look takes a snapshot if the tail has grown long.
+func (t *tail) look(ctx context.Context) {
+	n := t.node
+	if n.repeating() {
+		return
 	}
-	return limit
+	now := n.stores.volume.mark()
+	n.boundTrailing(now, t.from)
+	written, applied := now.bytes, n.stores.volume.applied.Load()
+	long := written-t.covered >= n.tuning.SnapshotBytes && written-t.covered >= int64(float64(n.tailLimit())*t.spread)
+	// What takes long to write is not written for every little that a start would have to apply.
+	slow := applied-t.coveredTime >= int64(float64(max(n.tuning.SnapshotApply, t.took/2))*t.spread)
+	if !long && !slow || time.Since(t.refused) < volumeRetry {
+		return
+	}
+	// What is written from here on may be in it as well, and is counted for the next.
+	began := time.Now()
+	if err := n.Snapshot(ctx); err != nil {
+		if ctx.Err() == nil {
+			n.logger.Error("taking a snapshot of a log that has grown long; the next start takes longer until one succeeds",
+				"bytes", written-t.covered, "applying", time.Duration(applied-t.coveredTime), "error", err)
+		}
+		t.refused = time.Now()
+		return
+	}
+	t.covered, t.coveredTime, t.from, t.took = written, applied, now, time.Since(began)
+}
+
+// repeating reports whether what the log had at the start is still being applied again. A snapshot of a large state takes a
+// processor for as long as that takes, and the node is not ready before it is done: the snapshot may well come after.
+func (n *Node) repeating() bool { return n.o.Applied.Applied() < n.stores.had }
+
+func (n *Node) tailLimit() int64 {
+	return max(n.tuning.SnapshotBytes, n.SnapshotBytes()/tailShare)
 }
 
 // leastTrailing is how many entries are kept behind a snapshot whatever they weigh.

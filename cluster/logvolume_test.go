@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,39 @@ func TestALogThatTakesLongToApplyIsCutByASnapshot(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t, func(o *Options) { o.Tuning.SnapshotApply = time.Nanosecond })
 	n.commit(tableCommand{Note: "short"})
+	eventually(t, func() bool { return wholeSnapshots(n) > 0 })
+}
+
+// behind is a state machine that has yet to apply what the log says, for who asks how far it is.
+type behind struct {
+	Progress
+	held atomic.Bool
+}
+
+func (b *behind) Applied() uint64 {
+	if b.held.Load() {
+		return 0
+	}
+	return b.Progress.Applied()
+}
+
+func TestNoSnapshotIsWrittenWhileAStartAppliesTheLog(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t)
+	n.commit(tableCommand{Note: "short"})
+	n.stop()
+	n.o.Tuning.SnapshotApply = time.Nanosecond
+	n.open()
+	progress := &behind{Progress: n.table}
+	progress.held.Store(true)
+	n.Node.o.Applied = progress
+	n.start()
+	n.commit(tableCommand{Note: "short again"})
+
+	n.newTail().look(t.Context())
+	require.Zero(t, wholeSnapshots(n))
+
+	progress.held.Store(false)
 	eventually(t, func() bool { return wholeSnapshots(n) > 0 })
 }
 

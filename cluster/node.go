@@ -182,6 +182,15 @@ func (n *Node) GossipKeys() [][]byte { return n.roster.seed.Load().GossipKeys }
 // members that Seed stored. Such a node only needs Start.
 func (n *Node) HasState() bool { return n.hasState.Load() }
 
+// SnapshotBytes is the size of the snapshot from which Start restores the state; 0 where there is none.
+func (n *Node) SnapshotBytes() int64 {
+	kept, err := n.stores.snapshots.List()
+	if err != nil || len(kept) == 0 {
+		return 0
+	}
+	return kept[0].Size
+}
+
 // Seed stores the members that the answer to a join named, so that this node lets them in before it has
 // replayed the log that says so. Call it between New and Start.
 func (n *Node) Seed(p Peers) error {

@@ -29,6 +29,7 @@ type stores struct {
 	snapshots raft.SnapshotStore
 	closer    io.Closer
 	volume    logVolume
+	had       uint64 // index of the last entry that there was at the start; 0 in memory
 }
 
 func openStores(dir *dataDir, stall *stallWatch, logger hclog.Logger) (*stores, error) {
@@ -67,6 +68,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 		return err
 	}
 	s.volume.begin(kept.behind)
+	s.had = kept.last
 	if dir.offline {
 		return nil
 	}

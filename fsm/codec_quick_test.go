@@ -78,6 +78,37 @@ func TestQuickWritingIsThatOfTheCodec(t *testing.T) {
 	})
 }
 
+// TestASnapshotIsWrittenAsByTheCodec, byte for byte, whatever the values, and read again as it was.
+func TestASnapshotIsWrittenAsByTheCodec(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 13, reflect.TypeFor[wireRecord]().NumField(), "write it in snapshot_wire.go, read it in restore_wire.go, and draw it here")
+	require.Equal(t, 6, reflect.TypeFor[identity.Revocation]().NumField(), "write it in snapshot_wire.go, read it in restore_wire.go, and draw it here")
+	anyNumber := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 70_000))
+	rapid.Check(t, func(rt *rapid.T) {
+		record := wireRecord{
+			ID: rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(rt, "id"), Agent: anyText(rt, "agent"), Principal: anyText(rt, "principal"),
+			Scopes: anyText(rt, "scopes"), Origin: anyText(rt, "origin"), Reason: anyText(rt, "reason"), Created: anyInstant(rt, "created"),
+			Expires: anyInstant(rt, "expires"), Withdrawn: anyInstant(rt, "withdrawn"), Revision: anyNumber.Draw(rt, "revision"),
+			Made: anyNumber.Draw(rt, "made"), MaxHops: rapid.Uint8().Draw(rt, "hops"), Inactive: rapid.Bool().Draw(rt, "inactive"),
+		}
+		want, err := marshal(&record)
+		require.NoError(rt, err)
+		require.Equal(rt, want, appendWireRecord(nil, &record))
+
+		revocation := identity.Revocation{
+			Handle: identity.Handle(anyText(rt, "handle")), Reason: anyText(rt, "why"), By: anyText(rt, "by"), At: anyInstant(rt, "at"),
+			Expires: anyInstant(rt, "until"), Index: anyNumber.Draw(rt, "index"),
+		}
+		want, err = marshal(&revocation)
+		require.NoError(rt, err)
+		require.Equal(rt, want, appendRevocation(nil, &revocation))
+		var read identity.Revocation
+		if r := (wireReader{b: want}); new(shared).revocation(&r, &read) {
+			require.Equal(rt, revocation, read)
+		}
+	})
+}
+
 // TestAnOrdinaryDelegationIsReadQuickly: the quick way is there to be taken.
 func TestAnOrdinaryDelegationIsReadQuickly(t *testing.T) {
 	b := CreateDelegation{Delegation: testDelegation(1, "ann@x", "a"), EnsurePrincipal: true}

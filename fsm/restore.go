@@ -105,7 +105,7 @@ func readState(source io.Reader, set *revocation.Set) (*loader, error) {
 // loader fills a new state.
 type loader struct {
 	state   *state
-	records []loadedRecord
+	records loadedRecords
 	agents  *nameTable // nil before the first delegation
 	// principals likewise
 	principals *nameTable

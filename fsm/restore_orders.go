@@ -130,13 +130,36 @@ func sortKeyed(items, spare []keyed) []keyed {
 	return items
 }
 
-// ordered returns the records by key, equals by id.
-func (l *loader) ordered(key func(i int) uint64) []keyed {
-	items := make([]keyed, len(l.records))
+// ordered returns the records by key, equals by id, and as much room, which is the caller's.
+func (l *loader) ordered(key func(*loadedRecord) uint64) (items, room []keyed) {
+	items, room = make([]keyed, l.records.len()), make([]keyed, l.records.len())
 	for i := range items {
-		items[i] = keyed{key(i), uint32(i)}
+		items[i] = keyed{key(l.records.at(i)), uint32(i)}
 	}
-	return sortKeyed(items, make([]keyed, len(items)))
+	sorted := sortKeyed(items, room)
+	if len(items) > 0 && &sorted[0] == &room[0] {
+		items, room = room, items
+	}
+	return items, room
+}
+
+// orderedByName returns the places of the records by the number of a name, equals by id. There is one for each record: they
+// are counted, and put where they belong.
+func (l *loader) orderedByName(names int, number func(*loadedRecord) uint32) []uint32 {
+	next := make([]uint32, names+1)
+	for i := range l.records.len() {
+		next[number(l.records.at(i))+1]++
+	}
+	for i := range names {
+		next[i+1] += next[i]
+	}
+	places := make([]uint32, l.records.len())
+	for i := range places {
+		at := &next[number(l.records.at(i))]
+		places[*at] = uint32(i)
+		*at++
+	}
+	return places
 }
 
 // expiryKey orders as expiries do, those before the epoch among them.
@@ -158,27 +181,22 @@ func (l *loader) fill() {
 			task()
 		})
 	}
-	load := func(t *tree[*record], order []keyed) {
-		for _, item := range order {
-			t.load(l.records[item.at].record)
-		}
-	}
 	byName := func(t *tree[*record], n *nameTable, number func(*loadedRecord) uint32) {
 		if n == nil {
 			return // there is no delegation
 		}
-		ranks := n.ranks()
-		load(t, l.ordered(func(i int) uint64 {
-			if ranks != nil {
-				return uint64(ranks[number(&l.records[i])])
-			}
-			return uint64(number(&l.records[i]))
-		}))
+		if ranks := n.ranks(); ranks != nil {
+			unranked := number
+			number = func(r *loadedRecord) uint32 { return ranks[unranked(r)] }
+		}
+		for _, at := range l.orderedByName(n.len(), number) {
+			t.load(l.records.at(int(at)).record)
+		}
 	}
-	do(func() { l.fillPairs(load) })
+	do(l.fillPairs)
 	do(func() {
-		for i := range l.records {
-			s.delegations.byID.load(l.records[i].record)
+		for i := range l.records.len() {
+			s.delegations.byID.load(l.records.at(i).record)
 		}
 	})
 	do(func() { byName(s.delegations.byAgent, l.agents, func(r *loadedRecord) uint32 { return r.agent }) })
@@ -200,20 +218,22 @@ func (l *loader) fill() {
 }
 
 // fillPairs fills the orders by expiry and by pair, and finds what leads each pair.
-func (l *loader) fillPairs(load func(*tree[*record], []keyed)) {
+func (l *loader) fillPairs() {
 	d := l.state.delegations
-	order := l.ordered(func(i int) uint64 { return expiryKey(l.records[i].expires) })
-	load(d.byExpiry, order)
+	order, room := l.ordered(func(r *loadedRecord) uint64 { return expiryKey(r.expires) })
+	for _, item := range order {
+		d.byExpiry.load(l.records.at(int(item.at)).record)
+	}
 
 	agents, principals := l.agents.hashes(l.state), l.principals.hashes(l.state)
 	active := order[:0]
 	for _, item := range order {
-		if r := &l.records[item.at]; !r.inactive {
+		if r := l.records.at(int(item.at)); !r.inactive {
 			active = append(active, keyed{hashPair(principals[r.principal], agents[r.agent]), item.at})
 		}
 	}
-	active = sortKeyed(active, make([]keyed, len(active)))
-	var leads []indexed[*record]
+	active = sortKeyed(active, room[:len(active)])
+	leads := make([]indexed[*record], 0, pairsOf(active))
 	for from := 0; from < len(active); {
 		to := from + 1
 		for to < len(active) && active[to].key == active[from].key {
@@ -231,12 +251,22 @@ func (l *loader) fillPairs(load func(*tree[*record], []keyed)) {
 	d.leads.fill(leads)
 }
 
+// pairsOf is how many hashes of pairs there are, and so pairs, but for some.
+func pairsOf(active []keyed) (n int) {
+	for i := range active {
+		if i == 0 || active[i].key != active[i-1].key {
+			n++
+		}
+	}
+	return n
+}
+
 // pairs are the records of one hash in their order. They are of one pair, nearly always, and in it.
 func (l *loader) pairs(items []keyed) []paired {
 	l.same = l.same[:0]
 	several := false
 	for _, item := range items {
-		p := paired{item.key, l.records[item.at].record}
+		p := paired{item.key, l.records.at(int(item.at)).record}
 		several = several || len(l.same) > 0 && !samePair(l.same[0].record, p.record)
 		l.same = append(l.same, p)
 	}
@@ -245,6 +275,9 @@ func (l *loader) pairs(items []keyed) []paired {
 	}
 	return l.same
 }
+
+// len is how many names there are; none without a delegation.
+func (n *nameTable) len() int { return len(n.list) + len(n.late) }
 
 // hashes of all names, by their numbers.
 func (n *nameTable) hashes(s *state) []uint64 {

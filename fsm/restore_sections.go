@@ -54,6 +54,34 @@ type loadedRecord struct {
 	agent, principal uint32
 }
 
+// loadedRecords are in pieces, since nothing says beforehand how many there are: a slice that grows to ten million leaves
+// several times its size behind.
+type loadedRecords struct{ pieces [][]loadedRecord }
+
+const (
+	pieceBits = 15
+	pieceSize = 1 << pieceBits
+)
+
+func (l *loadedRecords) add(r *loadedRecord) {
+	last := len(l.pieces) - 1
+	if last < 0 || len(l.pieces[last]) == pieceSize {
+		l.pieces = append(l.pieces, make([]loadedRecord, 0, pieceSize))
+		last++
+	}
+	l.pieces[last] = append(l.pieces[last], *r)
+}
+
+func (l *loadedRecords) len() int {
+	if len(l.pieces) == 0 {
+		return 0
+	}
+	last := len(l.pieces) - 1
+	return last*pieceSize + len(l.pieces[last])
+}
+
+func (l *loadedRecords) at(i int) *loadedRecord { return &l.pieces[i>>pieceBits][i&(pieceSize-1)] }
+
 func (l *loader) begin(number section) *sectionLoad {
 	f := &sectionLoad{
 		loader: l, number: number, decode: make(chan *frame, framesAhead), ordered: make(chan *frame, framesAhead),
@@ -287,10 +315,10 @@ func (l *loader) file(f *frame) error {
 		if item.principal == unknownName {
 			item.principal, item.record.principal = l.principals.number(item.record.principal, noText)
 		}
-		if n := len(l.records); n > 0 && byIDOrder(l.records[n-1].record, item.record) >= 0 {
+		if n := l.records.len(); n > 0 && byIDOrder(l.records.at(n-1).record, item.record) >= 0 {
 			return corrupt("its delegations are not in the order of their ids")
 		}
-		l.records = append(l.records, *item)
+		l.records.add(item)
 	}
 	for i := range f.revocations {
 		s.revocations.load(&f.revocations[i])

@@ -173,15 +173,26 @@ func TestRecordsOfOneHashAreInTheOrderOfTheirPairs(t *testing.T) {
 	l := &loader{state: newState(revocation.NewSet())}
 	for i := range 20 {
 		r := &record{principal: fmt.Sprintf("user-%d", i%3), agent: unique.Make(fmt.Sprintf("agent-%d", i%2)), expires: identity.Instant(i), id: [16]byte{byte(i)}}
-		l.records = append(l.records, loadedRecord{record: r})
+		l.records.add(&loadedRecord{record: r})
 	}
 	var items []keyed
-	for i := range l.records {
+	for i := range l.records.len() {
 		items = append(items, keyed{7, uint32(i)})
 	}
 	same := l.pairs(items)
 	require.True(t, slices.IsSortedFunc(same, byPairOrder))
-	require.Len(t, same, len(l.records))
+	require.Len(t, same, l.records.len())
+}
+
+func TestLoadedRecordsAreFoundInTheirPieces(t *testing.T) {
+	var l loadedRecords
+	for i := range 2*pieceSize + 1 {
+		require.Equal(t, i, l.len())
+		l.add(&loadedRecord{agent: uint32(i)})
+	}
+	for _, i := range []int{0, 1, pieceSize - 1, pieceSize, 2*pieceSize - 1, 2 * pieceSize} {
+		require.Equal(t, uint32(i), l.at(i).agent)
+	}
 }
 
 func TestSortingByDigitsIsStable(t *testing.T) {

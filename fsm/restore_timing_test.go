@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"github.com/deputy-id/deputy/identity"
@@ -62,3 +63,64 @@ type fileSink struct{ *os.File }
 
 func (fileSink) ID() string    { return "bench" }
 func (fileSink) Cancel() error { return io.ErrClosedPipe }
+
+// BenchmarkReplay applies, to what BenchmarkRestore restores, what a start applies again of the log: entries of a thousand
+// handles each, of sessions that were begun within an hour, as many entries at a time as raft hands in.
+func BenchmarkReplay(b *testing.B) {
+	const entriesOf, handed = 1000, 64
+	n := benchDelegations(b)
+	path := os.Getenv("DEPUTY_BENCH_SNAPSHOT")
+	if path == "" {
+		b.Skip("DEPUTY_BENCH_SNAPSHOT names no snapshot; BenchmarkRestore makes one")
+	}
+	m := newMachine(b)
+	file, err := os.Open(path)
+	require.NoError(b, err)
+	require.NoError(b, m.fsm.Restore(file))
+	m.index = m.fsm.Applied()
+	i := n
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		entries := make([]*raft.Log, handed)
+		for j := range entries {
+			var revoke Revoke
+			revoke.Reason = "INC-42"
+			for range entriesOf {
+				begun := epoch.Add(-time.Duration(uint64(i) * 0x9e3779b97f4a7c15 % uint64(time.Hour)))
+				revoke.Handles = append(revoke.Handles, identity.SessionHandle(identity.NewID(identity.PrefixSession, begun, [10]byte(secret(i)[:10]))))
+				i++
+			}
+			entries[j] = m.entry(revoke)
+		}
+		b.StartTimer()
+		for _, response := range m.fsm.ApplyBatch(entries) {
+			require.Nil(b, response.(Result).Err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*handed*entriesOf), "ns/handle")
+}
+
+// BenchmarkPersist writes what BenchmarkRestore restores, but to no disk.
+func BenchmarkPersist(b *testing.B) {
+	path := os.Getenv("DEPUTY_BENCH_SNAPSHOT")
+	if path == "" {
+		b.Skip("DEPUTY_BENCH_SNAPSHOT names no snapshot; BenchmarkRestore makes one")
+	}
+	m := newMachine(b)
+	file, err := os.Open(path)
+	require.NoError(b, err)
+	require.NoError(b, m.fsm.Restore(file))
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := m.fsm.Snapshot()
+		require.NoError(b, err)
+		require.NoError(b, s.Persist(dropSink{io.Discard}))
+	}
+}
+
+type dropSink struct{ io.Writer }
+
+func (dropSink) ID() string    { return "bench" }
+func (dropSink) Close() error  { return nil }
+func (dropSink) Cancel() error { return io.ErrClosedPipe }

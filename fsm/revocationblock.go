@@ -15,10 +15,12 @@ import (
 // value of it, counted from the least. Of ten million handles that were revoked in a day, that is 12 bytes for the rest
 // of an id, 4 for the time, 3 for the index, none for the life of an entry, and one for the cause.
 //
-// All handles of a block are ids of one kind, or none of them is an id. It is never modified.
+// All handles of a block are ids of one kind, or none of them is an id. It is never modified once a View may show it.
 type block struct {
+	epoch   uint64 // of the table, in which the block was made: until that ends, no View has it
 	first   identity.Handle
-	prefix  string // of the ids; "" where the handles are kept as text
+	id      [16]byte // of the first
+	prefix  string   // of the ids; "" where the handles are kept as text
 	soonest identity.Instant
 	count   int
 
@@ -52,6 +54,13 @@ type fact struct {
 	index   uint64
 	cause   *cause
 }
+
+const (
+	// maxRow is the most that a row of ids may take: an id, three numbers and a cause.
+	maxRow = 16 + 3*8 + 1
+	// spareRows are what a block that was changed has room for, before all of it is copied again.
+	spareRows = 6
+)
 
 // textEnd is how many bytes say where a text ends: 128 of the longest handles are 45 KB.
 const textEnd = 3
@@ -88,7 +97,7 @@ func (f *fact) life() uint64 { return uint64(f.expires) - uint64(f.at) }
 
 // newBlock packs facts, which must be in order, one at least and maxBlock at most.
 func newBlock(prefix string, facts []fact) *block {
-	b := &block{prefix: prefix, first: facts[0].handle(prefix), soonest: soonestOf(facts), count: len(facts)}
+	b := &block{prefix: prefix, first: facts[0].handle(prefix), id: facts[0].id, soonest: soonestOf(facts), count: len(facts)}
 	b.at = columnOf(facts, func(f *fact) uint64 { return uint64(f.at) })
 	b.index = columnOf(facts, func(f *fact) uint64 { return f.index })
 	b.life = columnOf(facts, (*fact).life)
@@ -125,38 +134,68 @@ func newBlock(prefix string, facts []fact) *block {
 	return b
 }
 
-// with returns a block that has one more fact, where that takes no more than to copy what is there: nil where the block is
-// full, has the handle, or would have to be packed in another way.
-func (b *block) with(f *fact) *block {
-	first := b.firstID()
-	if b.prefix == "" || b.count == maxBlock || !bytes.Equal(f.id[:b.common], first[:b.common]) {
-		return nil
-	}
-	if !b.at.fits(uint64(f.at)) || !b.index.fits(f.index) || !b.life.fits(f.life()) {
-		return nil
-	}
-	chosen := slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
-	i, there := b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], f.id[b.common:]) })
-	if there || chosen < 0 {
+// with returns a block that has one more fact, before the i-th, where that takes no more than to copy what is there: nil
+// where the block is full, or would have to be packed in another way.
+func (b *block) with(i int, f *fact) *block {
+	if !b.takes(f) {
 		return nil
 	}
 	larger := *b
-	larger.rows = make([]byte, 0, len(b.rows)+b.row)
+	larger.rows = make([]byte, 0, len(b.rows)+b.roomFor())
 	larger.rows = append(larger.rows, b.rows[:i*b.row]...)
-	larger.rows = append(larger.rows, f.id[b.common:]...)
-	larger.rows = b.at.append(larger.rows, uint64(f.at))
-	larger.rows = b.index.append(larger.rows, f.index)
-	larger.rows = b.life.append(larger.rows, f.life())
-	if len(b.causes) > 1 {
-		larger.rows = append(larger.rows, byte(chosen))
-	}
+	larger.appendRow(f)
 	larger.rows = append(larger.rows, b.rows[i*b.row:]...)
 	larger.count++
 	larger.soonest = min(b.soonest, f.expires)
 	if i == 0 {
-		larger.first = f.handle(b.prefix)
+		larger.first, larger.id = f.handle(b.prefix), f.id
 	}
 	return &larger
+}
+
+// insert is with for a block that no View has: it is changed where it lies. It reports false where a block anew is needed,
+// and where the block would begin or end elsewhere, by which others find it.
+func (b *block) insert(i int, f *fact) bool {
+	if i == 0 || f.expires < b.soonest || !b.takes(f) {
+		return false
+	}
+	if len(b.rows)+b.row > cap(b.rows) {
+		b.rows = append(make([]byte, 0, len(b.rows)+b.roomFor()), b.rows...)
+	}
+	at := len(b.rows)
+	b.appendRow(f)
+	if from := i * b.row; from < at {
+		var row [maxRow]byte
+		n := copy(row[:], b.rows[at:])
+		copy(b.rows[from+n:], b.rows[from:at])
+		copy(b.rows[from:], row[:n])
+	}
+	b.count++
+	return true
+}
+
+// roomFor is how many bytes of rows a block that was changed has place for: it is likely to be changed again.
+func (b *block) roomFor() int { return b.row * min(spareRows, maxBlock-b.count) }
+
+// takes reports whether a fact may be packed as those of the block are.
+func (b *block) takes(f *fact) bool {
+	return b.prefix != "" && b.count < maxBlock && bytes.Equal(f.id[:b.common], b.id[:b.common]) &&
+		b.at.fits(uint64(f.at)) && b.index.fits(f.index) && b.life.fits(f.life()) && b.causeOf(f) >= 0
+}
+
+func (b *block) causeOf(f *fact) int {
+	return slices.IndexFunc(b.causes, func(c *cause) bool { return c == f.cause || *c == *f.cause })
+}
+
+// appendRow puts a fact that the block takes behind its rows.
+func (b *block) appendRow(f *fact) {
+	b.rows = append(b.rows, f.id[b.common:]...)
+	b.rows = b.at.append(b.rows, uint64(f.at))
+	b.rows = b.index.append(b.rows, f.index)
+	b.rows = b.life.append(b.rows, f.life())
+	if len(b.causes) > 1 {
+		b.rows = append(b.rows, byte(b.causeOf(f)))
+	}
 }
 
 // gather lists the causes of the facts, and says which of them each has.
@@ -245,8 +284,8 @@ func (b *block) unpack(i int, f *fact) {
 }
 
 // idOf is the id of the i-th handle of a block of ids.
-func (b *block) idOf(i int, first *[16]byte) (id [16]byte) {
-	copy(id[:b.common], first[:])
+func (b *block) idOf(i int) (id [16]byte) {
+	copy(id[:b.common], b.id[:])
 	copy(id[b.common:], b.rowOf(i)[:b.key])
 	return id
 }
@@ -260,21 +299,13 @@ func (b *block) textOf(i int) []byte {
 	return b.rest[from:readBytes(b.rowOf(i)[:textEnd])]
 }
 
-func (b *block) firstID() (id [16]byte) {
-	if b.prefix != "" {
-		id, _ = identity.ParseID(b.prefix, string(b.first))
-	}
-	return id
-}
-
 // facts appends all that the block has.
 func (b *block) facts(dst []fact) []fact {
-	first := b.firstID()
 	for i := range b.count {
 		f := fact{prefix: b.prefix}
 		b.unpack(i, &f)
 		if b.prefix != "" {
-			f.id = b.idOf(i, &first)
+			f.id = b.idOf(i)
 		} else {
 			f.text = string(b.first[:b.common]) + string(b.textOf(i))
 		}
@@ -283,35 +314,38 @@ func (b *block) facts(dst []fact) []fact {
 	return dst
 }
 
-// handle spells the i-th. The id of the first is the caller's, for it takes as long to read as the other to spell.
-func (b *block) handle(i int, first *[16]byte) identity.Handle {
+// handle spells the i-th.
+func (b *block) handle(i int) identity.Handle {
 	if b.prefix == "" {
 		return b.first[:b.common] + identity.Handle(b.textOf(i))
 	}
-	return identity.Handle(identity.FormatID(b.prefix, b.idOf(i, first)))
+	return identity.Handle(identity.FormatID(b.prefix, b.idOf(i)))
 }
 
-func (b *block) last() identity.Handle {
-	first := b.firstID()
-	return b.handle(b.count-1, &first)
-}
+func (b *block) last() identity.Handle { return b.handle(b.count - 1) }
 
-// find returns the place of a handle.
-func (b *block) find(h identity.Handle) (int, bool) {
-	id, prefix := generatedID(h)
-	if prefix != b.prefix || len(h) < b.common && prefix == "" {
-		return 0, false
-	}
-	if prefix == "" {
-		if h[:b.common] != b.first[:b.common] {
-			return 0, false
+// find returns the place of a handle that is of the block's kind and not before its first: that of the first one that is
+// not before it.
+func (b *block) find(id *[16]byte, h identity.Handle) (i int, there bool) {
+	if b.prefix == "" {
+		// What all have in common a handle of no more than that, or of another beginning, is before or behind as a whole.
+		if c := cmp.Compare(h[:min(len(h), b.common)], b.first[:b.common]); c != 0 {
+			return b.behind(c), false
 		}
 		return b.search(func(i int) int { return cmp.Compare(string(b.textOf(i)), string(h[b.common:])) })
 	}
-	if first := b.firstID(); !bytes.Equal(id[:b.common], first[:b.common]) {
-		return 0, false
+	if c := bytes.Compare(id[:b.common], b.id[:b.common]); c != 0 {
+		return b.behind(c), false
 	}
 	return b.search(func(i int) int { return bytes.Compare(b.rowOf(i)[:b.key], id[b.common:]) })
+}
+
+// behind is the place of what compares so with all of a block.
+func (b *block) behind(c int) int {
+	if c < 0 {
+		return 0
+	}
+	return b.count
 }
 
 func (b *block) search(compare func(i int) int) (int, bool) {
@@ -331,13 +365,13 @@ func (b *block) search(compare func(i int) int) (int, bool) {
 }
 
 func (b *block) revocation(i int) *identity.Revocation {
-	r, first := new(identity.Revocation), b.firstID()
-	b.fill(i, r, &first)
+	r := new(identity.Revocation)
+	b.fill(i, r)
 	return r
 }
 
-func (b *block) fill(i int, r *identity.Revocation, first *[16]byte) {
+func (b *block) fill(i int, r *identity.Revocation) {
 	var f fact
 	b.unpack(i, &f)
-	*r = identity.Revocation{Handle: b.handle(i, first), Reason: f.cause.reason, By: f.cause.by, At: f.at, Expires: f.expires, Index: f.index}
+	*r = identity.Revocation{Handle: b.handle(i), Reason: f.cause.reason, By: f.cause.by, At: f.at, Expires: f.expires, Index: f.index}
 }

@@ -1,8 +1,7 @@
 package fsm
 
 import (
-	"cmp"
-	"math"
+	"encoding/binary"
 	"slices"
 
 	"github.com/tidwall/btree"
@@ -13,13 +12,15 @@ import (
 // revocations is what is known of each revoked handle, by the ten million: why, when, by whom, until when. The set of
 // package revocation only knows that they are.
 //
-// They lie in blocks of up to maxBlock, in the order of their handles, and the trees hold blocks. A block is written once:
-// a change makes another of it, so that a View keeps what it has. By the expiry of what ends first in each, a purge
+// They lie in blocks of up to maxBlock, in the order of their handles, and the trees hold blocks. What a View shows is never
+// written again: a change makes another block of it, which may be changed further until the next View. By the expiry of what ends first in each, a purge
 // finds the blocks that it has to look into.
 type revocations struct {
-	blocks   *tree[*block]
-	byExpiry *tree[*block] // soonest, first; for purges only, so no View has it
+	blocks   *tree[filed]
+	byExpiry *tree[ending] // for purges only, so no View has it
 	count    int
+	epoch    uint64 // moves on with each View
+	near     spot   // of the handle that was looked for last
 	scratch  []fact // of the goroutine that applies
 	pending  []fact // loaded in order, and not in a block yet
 	causes   map[cause]*cause
@@ -27,8 +28,62 @@ type revocations struct {
 
 // frozenRevocations are the revocations as of one View.
 type frozenRevocations struct {
-	blocks *btree.BTreeG[*block]
+	blocks *btree.BTreeG[filed]
 	count  int
+}
+
+// filed is a block beside its first handle, and the beginning of that as numbers: a search for one of ten million compares
+// what lies in the tree's own nodes, rather than wait for the memory of seventeen blocks and of their handles.
+type filed struct {
+	begins [2]uint64
+	first  identity.Handle
+	block  *block
+}
+
+func filedAs(h identity.Handle, b *block) filed { return filed{begins(h), h, b} }
+
+// begins is the first sixteen bytes of a handle. Where those of two differ, they are in the order of the handles.
+func begins(h identity.Handle) (words [2]uint64) {
+	var head [16]byte
+	copy(head[:], h)
+	words[0], words[1] = binary.BigEndian.Uint64(head[:8]), binary.BigEndian.Uint64(head[8:])
+	return words
+}
+
+func lessFiled(a, b filed) bool {
+	if a.begins[0] != b.begins[0] {
+		return a.begins[0] < b.begins[0]
+	}
+	if a.begins[1] != b.begins[1] {
+		return a.begins[1] < b.begins[1]
+	}
+	return a.first < b.first
+}
+
+// ending is when the first entry of a block ends. It says which block by its handle, so that nothing is to be done here
+// where a block gives way to one that begins with the same and ends no sooner: nearly always.
+type ending struct {
+	soonest identity.Instant
+	first   identity.Handle
+}
+
+func endingOf(b *block) ending { return ending{b.soonest, b.first} }
+
+func lessEnding(a, b ending) bool {
+	if a.soonest != b.soonest {
+		return a.soonest < b.soonest
+	}
+	return a.first < b.first
+}
+
+// spot is where a handle is, or belongs: to revoke one is to ask whether it is there, why, and to put it there.
+type spot struct {
+	handle identity.Handle // "": none
+	id     [16]byte
+	prefix string // of the id; "" for a handle that is no id
+	block  *block // the last that begins no later; nil where there is none
+	i      int    // within a block of its kind
+	there  bool
 }
 
 const (
@@ -39,44 +94,43 @@ const (
 )
 
 func newRevocations() *revocations {
-	return &revocations{
-		blocks: newTree(func(a, b *block) bool { return a.first < b.first }),
-		byExpiry: newTree(func(a, b *block) bool {
-			if a.soonest != b.soonest {
-				return a.soonest < b.soonest
-			}
-			return a.first < b.first
-		}),
-		causes: make(map[cause]*cause),
-	}
+	return &revocations{blocks: newTree(lessFiled), byExpiry: newTree(lessEnding), causes: make(map[cause]*cause)}
 }
 
 // cause shares a reason and who asked: what a thousand revocations have in common. The cache is bounded by starting
 // over, and is no part of the state.
 func (t *revocations) cause(reason, by string) *cause {
-	c := cause{reason, by}
-	if shared, ok := t.causes[c]; ok {
+	if shared, ok := t.causes[cause{reason, by}]; ok {
 		return shared
 	}
 	if len(t.causes) >= maxTexts {
 		clear(t.causes)
 	}
-	t.causes[c] = &c
-	return &c
+	c := &cause{reason, by}
+	t.causes[*c] = c
+	return c
 }
 
 func (t *revocations) fact(r *identity.Revocation) (f fact, prefix string) {
-	f = fact{at: r.At, expires: r.Expires, index: r.Index, cause: t.cause(r.Reason, r.By)}
-	if f.id, f.prefix = generatedID(r.Handle); f.prefix == "" {
+	at := spot{handle: r.Handle}
+	at.id, at.prefix = generatedID(r.Handle)
+	return t.factAt(r, &at), at.prefix
+}
+
+// factAt is fact of a handle that has been read.
+func (t *revocations) factAt(r *identity.Revocation, at *spot) fact {
+	f := fact{id: at.id, prefix: at.prefix, at: r.At, expires: r.Expires, index: r.Index, cause: t.cause(r.Reason, r.By)}
+	if f.prefix == "" {
 		f.text = string(r.Handle)
 	}
-	return f, f.prefix
+	return f
 }
 
 func (t *revocations) len() int { return t.count + len(t.pending) }
 
 func (t *revocations) freeze() frozenRevocations {
 	t.flush()
+	t.epoch++
 	return frozenRevocations{t.blocks.freeze(), t.count}
 }
 
@@ -86,37 +140,77 @@ func (t *revocations) work() frozenRevocations {
 	return frozenRevocations{t.blocks.work, t.count}
 }
 
-func (t *revocations) get(h identity.Handle) (*identity.Revocation, bool) { return t.work().get(h) }
+// locate finds the place of a handle, once for all that is asked about it until something changes.
+func (t *revocations) locate(h identity.Handle) *spot {
+	t.flush()
+	if t.near.handle != h || h == "" {
+		t.near = t.work().spot(h)
+	}
+	return &t.near
+}
+
+func (t *revocations) get(h identity.Handle) (*identity.Revocation, bool) {
+	return t.locate(h).revocation()
+}
+
+func (t *revocations) has(h identity.Handle) bool { return t.locate(h).there }
 
 // set puts a revocation in the place of the one that has its handle, if any.
 func (t *revocations) set(r *identity.Revocation) {
-	t.flush()
-	f, prefix := t.fact(r)
+	at := t.locate(r.Handle)
+	f := t.factAt(r, at)
+	if b := at.block; b != nil && b.prefix == at.prefix {
+		t.put(b, &f, at.i, at.there)
+		return
+	}
 	b, next := t.work().around(r.Handle)
 	switch {
-	case b != nil && b.prefix == prefix:
-		t.put(b, &f)
 	case b != nil && r.Handle <= b.last():
-		t.wedge(b, &f, prefix, r.Handle)
-	case next != nil && next.prefix == prefix:
-		t.put(next, &f)
+		t.wedge(b, &f, at.prefix, r.Handle)
+	case next != nil && next.prefix == at.prefix:
+		t.put(next, &f, 0, false)
 	default:
-		t.add(newBlock(prefix, []fact{f}))
+		t.add(newBlock(at.prefix, []fact{f}))
 		t.count++
 	}
+}
+
+// spot is where a handle is, or belongs.
+func (t frozenRevocations) spot(h identity.Handle) spot {
+	s := spot{handle: h}
+	s.id, s.prefix = generatedID(h)
+	if t.blocks.Len() == 0 {
+		return s
+	}
+	var b *block
+	t.blocks.Descend(filedAs(h, nil), func(found filed) bool {
+		b = found.block
+		return false
+	})
+	if s.block = b; b != nil && b.prefix == s.prefix {
+		s.i, s.there = b.find(&s.id, h)
+	}
+	return s
+}
+
+func (s *spot) revocation() (*identity.Revocation, bool) {
+	if !s.there {
+		return nil, false
+	}
+	return s.block.revocation(s.i), true
 }
 
 // around returns the block where a handle belongs, which is the last that begins no later, and the one after it; nil
 // where there is no such block.
 func (t frozenRevocations) around(h identity.Handle) (b, next *block) {
-	pivot := &block{first: h}
-	t.blocks.Descend(pivot, func(found *block) bool {
-		b = found
+	pivot := filedAs(h, nil)
+	t.blocks.Descend(pivot, func(found filed) bool {
+		b = found.block
 		return false
 	})
-	t.blocks.Ascend(pivot, func(found *block) bool {
+	t.blocks.Ascend(pivot, func(found filed) bool {
 		if found.first > h {
-			next = found
+			next = found.block
 			return false
 		}
 		return true
@@ -124,15 +218,21 @@ func (t frozenRevocations) around(h identity.Handle) (b, next *block) {
 	return b, next
 }
 
-// put makes a block anew with one more fact, or with another in its place; in two halves where it is full.
-func (t *revocations) put(b *block, f *fact) {
-	if larger := b.with(f); larger != nil {
-		t.exchange(b, larger)
-		t.count++
-		return
+// put makes a block anew with one more fact, before its i-th or in the place of that; in two halves where it is full.
+func (t *revocations) put(b *block, f *fact, i int, there bool) {
+	if !there {
+		if b.epoch == t.epoch && b.insert(i, f) {
+			t.near = spot{}
+			t.count++
+			return
+		}
+		if larger := b.with(i, f); larger != nil {
+			t.exchange(b, larger)
+			t.count++
+			return
+		}
 	}
 	facts := b.facts(t.scratch[:0])
-	i, there := slices.BinarySearchFunc(facts, f, func(a fact, f *fact) int { return a.compare(f) })
 	if there {
 		facts[i] = *f
 	} else {
@@ -140,16 +240,17 @@ func (t *revocations) put(b *block, f *fact) {
 		t.count++
 	}
 	t.scratch = facts
-	t.drop(b)
+	end := len(facts)
 	switch {
-	case len(facts) <= maxBlock:
-		t.add(newBlock(b.prefix, facts))
+	case end <= maxBlock:
 	case i == maxBlock: // what comes in order leaves full blocks behind
-		t.add(newBlock(b.prefix, facts[:maxBlock]))
-		t.add(newBlock(b.prefix, facts[maxBlock:]))
+		end = maxBlock
 	default:
-		t.add(newBlock(b.prefix, facts[:len(facts)/2]))
-		t.add(newBlock(b.prefix, facts[len(facts)/2:]))
+		end /= 2
+	}
+	t.exchange(b, newBlock(b.prefix, facts[:end]))
+	if end < len(facts) {
+		t.add(newBlock(b.prefix, facts[end:]))
 	}
 }
 
@@ -169,24 +270,30 @@ func (t *revocations) wedge(b *block, f *fact, prefix string, h identity.Handle)
 }
 
 func (t *revocations) add(b *block) {
-	t.blocks.set(b)
-	t.byExpiry.set(b)
+	t.near = spot{}
+	b.epoch = t.epoch
+	t.blocks.set(filedAs(b.first, b))
+	t.byExpiry.set(endingOf(b))
 }
 
 // exchange puts a block in the place of another that may begin and end elsewhere.
 func (t *revocations) exchange(old, b *block) {
+	t.near = spot{}
+	b.epoch = t.epoch
 	if old.first != b.first {
-		t.blocks.delete(old)
+		t.blocks.delete(filedAs(old.first, nil))
 	}
-	if old.first != b.first || old.soonest != b.soonest {
-		t.byExpiry.delete(old)
+	t.blocks.set(filedAs(b.first, b))
+	if was, is := endingOf(old), endingOf(b); was != is {
+		t.byExpiry.delete(was)
+		t.byExpiry.set(is)
 	}
-	t.add(b)
 }
 
 func (t *revocations) drop(b *block) {
-	t.blocks.delete(b)
-	t.byExpiry.delete(b)
+	t.near = spot{}
+	t.blocks.delete(filedAs(b.first, nil))
+	t.byExpiry.delete(endingOf(b))
 }
 
 // load is set for revocations that mostly come in order.
@@ -203,7 +310,7 @@ func (t *revocations) load(r *identity.Revocation) {
 		}
 	}
 	if len(t.pending) == 0 {
-		if last, ok := t.blocks.work.Max(); ok && last.last() >= r.Handle {
+		if last, ok := t.blocks.work.Max(); ok && last.block.last() >= r.Handle {
 			t.set(r)
 			return
 		}
@@ -219,142 +326,25 @@ func (t *revocations) flush() {
 	b := newBlock(t.pending[0].prefix, t.pending)
 	t.count += len(t.pending)
 	t.pending = t.pending[:0]
-	t.blocks.load(b)
-	t.byExpiry.set(b)
-}
-
-// place is where a fact is.
-type place struct {
-	expires identity.Instant
-	block   *block
-	i       int
-}
-
-// comparePlaces orders by expiry, then handle: blocks do not overlap.
-func comparePlaces(a, b place) int {
-	if c := cmp.Compare(a.expires, b.expires); c != 0 {
-		return c
-	}
-	if a.block != b.block {
-		return cmp.Compare(a.block.first, b.block.first)
-	}
-	return cmp.Compare(a.i, b.i)
-}
-
-// purge removes the revocations that end first, if they have ended by now, and at most limit of them. It shows each
-// beforehand.
-func (t *revocations) purge(now identity.Instant, limit int, show func(*identity.Revocation)) (removed int) {
-	if limit <= 0 {
-		return 0
-	}
-	t.flush()
-	var ended []place
-	latest := now
-	t.byExpiry.work.Scan(func(b *block) bool {
-		if b.soonest > latest {
-			return false
-		}
-		for i := range b.count {
-			if expires := b.expires(i); expires <= latest {
-				ended = append(ended, place{expires, b, i})
-			}
-		}
-		if len(ended) > 2*limit { // far more than may go: keep the first, and look no further than they do
-			slices.SortFunc(ended, comparePlaces)
-			ended = ended[:limit]
-			latest = ended[limit-1].expires
-		}
-		return true
-	})
-	slices.SortFunc(ended, comparePlaces)
-	ended = ended[:min(limit, len(ended))]
-
-	gone := make(map[*block][]int)
-	var order []*block // of a map's there is none
-	for _, p := range ended {
-		if show != nil {
-			show(p.block.revocation(p.i))
-		}
-		if gone[p.block] == nil {
-			order = append(order, p.block)
-		}
-		gone[p.block] = append(gone[p.block], p.i)
-	}
-	slices.SortFunc(order, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
-	for _, b := range order {
-		t.without(b, gone[b])
-	}
-	t.count -= len(ended)
-	t.merge(order)
-	return len(ended)
-}
-
-// without makes a block anew without some of its facts.
-func (t *revocations) without(b *block, gone []int) {
-	facts := b.facts(t.scratch[:0])
-	t.scratch = facts
-	var dropped [maxBlock]bool
-	for _, i := range gone {
-		dropped[i] = true
-	}
-	kept := facts[:0]
-	for i, f := range facts {
-		if !dropped[i] {
-			kept = append(kept, f)
-		}
-	}
-	t.drop(b)
-	if len(kept) > 0 {
-		t.add(newBlock(b.prefix, kept))
-	}
-}
-
-// merge joins what a purge has left of blocks with the block after it, where both are few.
-func (t *revocations) merge(changed []*block) {
-	for _, old := range changed {
-		b, next := t.work().around(old.last())
-		if b == nil || next == nil || b.prefix != next.prefix || min(b.count, next.count) >= smallBlock || b.count+next.count > maxBlock/2+smallBlock {
-			continue
-		}
-		facts := next.facts(b.facts(t.scratch[:0]))
-		t.scratch = facts
-		t.drop(b)
-		t.drop(next)
-		t.add(newBlock(b.prefix, facts))
-	}
+	t.near = spot{}
+	t.blocks.load(filedAs(b.first, b))
+	t.byExpiry.set(endingOf(b))
 }
 
 // get returns what is known of a handle.
 func (t frozenRevocations) get(h identity.Handle) (*identity.Revocation, bool) {
-	var found *identity.Revocation
-	t.blocks.Descend(&block{first: h}, func(b *block) bool {
-		if i, ok := b.find(h); ok {
-			found = b.revocation(i)
-		}
-		return false
-	})
-	return found, found != nil
-}
-
-// has is get for who only asks whether there is one.
-func (t frozenRevocations) has(h identity.Handle) (found bool) {
-	if t.blocks.Len() == 0 {
-		return false
-	}
-	t.blocks.Descend(&block{first: h}, func(b *block) bool {
-		_, found = b.find(h)
-		return false
-	})
-	return found
+	s := t.spot(h)
+	return s.revocation()
 }
 
 // ascend shows the revocations from a handle on, in order, while it is told to go on.
 func (t frozenRevocations) ascend(from identity.Handle, show func(*identity.Revocation) bool) {
-	first, _ := t.around(from)
-	if first == nil {
-		first = &block{first: from}
+	first := from
+	if before, _ := t.around(from); before != nil {
+		first = before.first
 	}
-	t.blocks.Ascend(first, func(b *block) bool {
+	t.blocks.Ascend(filedAs(first, nil), func(at filed) bool {
+		b := at.block
 		for i := range b.count {
 			if r := b.revocation(i); r.Handle >= from && !show(r) {
 				return false
@@ -367,22 +357,13 @@ func (t frozenRevocations) ascend(from identity.Handle, show func(*identity.Revo
 // scan shows all revocations in order. What it shows is only lent.
 func (t frozenRevocations) scan(show func(*identity.Revocation) bool) {
 	r := new(identity.Revocation)
-	t.blocks.Scan(func(b *block) bool {
-		first := b.firstID()
+	t.blocks.Scan(func(at filed) bool {
+		b := at.block
 		for i := range b.count {
-			if b.fill(i, r, &first); !show(r) {
+			if b.fill(i, r); !show(r) {
 				return false
 			}
 		}
 		return true
 	})
-}
-
-// soonestOf is the least expiry of some facts.
-func soonestOf(facts []fact) identity.Instant {
-	least := identity.Instant(math.MaxInt64)
-	for i := range facts {
-		least = min(least, facts[i].expires)
-	}
-	return least
 }

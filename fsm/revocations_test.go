@@ -140,7 +140,10 @@ func TestRevocationsBehaveLikeAMap(t *testing.T) {
 				behind := slices.DeleteFunc(inOrder(model), func(r identity.Revocation) bool { return r.Handle < asked })
 				require.Equal(t, append([]identity.Revocation{}, behind[:min(10, len(behind))]...), after)
 				soonest := 0
-				table.blocks.work.Scan(func(b *block) bool {
+				table.blocks.work.Scan(func(at filed) bool {
+					b := at.block
+					_, ends := table.byExpiry.get(endingOf(b))
+					require.True(t, ends, "each block is in both orders")
 					require.LessOrEqual(t, b.count, maxBlock)
 					require.Positive(t, b.count)
 					soonest++

@@ -204,8 +204,7 @@ func (v *View) writeModel(w *frameWriter) {
 	})
 	w.section(sectionRevocations)
 	v.revocations.scan(func(r *identity.Revocation) bool {
-		w.record(r)
-		return w.err == nil
+		return w.written(appendRevocation(w.frame, r))
 	})
 }
 
@@ -213,12 +212,11 @@ func (v *View) writePolicies(w *frameWriter) {
 	writeTree(w, sectionPolicies, v.policies, func(n named[*identity.Policy]) any { return n.value })
 }
 
-// writeDelegations reuses one wireRecord for the millions.
 func writeDelegations(w *frameWriter, t *btree.BTreeG[*record]) {
-	wire := new(wireRecord)
-	writeTree(w, sectionDelegations, t, func(r *record) any {
-		*wire = r.wire()
-		return wire
+	w.section(sectionDelegations)
+	t.Scan(func(r *record) bool {
+		wire := r.wire()
+		return w.written(appendWireRecord(w.frame, &wire))
 	})
 }
 
@@ -287,9 +285,17 @@ func (w *frameWriter) record(v any) {
 	if w.err != nil {
 		return
 	}
-	if w.err = w.encoder.Encode(v); w.err == nil && len(w.frame) >= frameTarget {
+	if w.err = w.encoder.Encode(v); w.err == nil {
+		w.written(w.frame)
+	}
+}
+
+// written takes the frame with one more record in it, and reports whether more may come.
+func (w *frameWriter) written(frame []byte) (more bool) {
+	if w.frame = frame; len(frame) >= frameTarget {
 		w.flush()
 	}
+	return w.err == nil
 }
 
 func (w *frameWriter) flush() {

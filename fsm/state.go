@@ -248,7 +248,7 @@ func (s *state) expiryOf(h identity.Handle) identity.Instant {
 }
 
 func (s *state) isRevoked(h identity.Handle) bool {
-	return s.revocations.work().has(h)
+	return s.revocations.has(h)
 }
 
 // texts shares the memory of texts that come again and again, such as reasons. It is bounded by starting

@@ -300,6 +300,9 @@ func (s *Server) handlers() {
 	})
 }
 
+// SnapshotBytes is the size of the snapshot that Start reads; 0 where there is none.
+func (s *Server) SnapshotBytes() int64 { return s.node.SnapshotBytes() }
+
 // Start brings the node up. It returns nil once the node is in its cluster, has caught up and may speak; an
 // error leaves everything stopped.
 func (s *Server) Start(ctx context.Context) (err error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/deputy-id/deputy/internal/machine"
 	"github.com/deputy-id/deputy/server"
 )
 
@@ -125,7 +126,10 @@ func (a *app) serve(ctx context.Context, f *serverFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := node.Start(ctx); err != nil {
+	loaded := putOffCollecting(node.SnapshotBytes(), machine.AvailableMemory())
+	err = node.Start(ctx)
+	loaded()
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop while starting, and did
 		}
