@@ -46,6 +46,7 @@ func (s *state) reap(g gone, budget int) (rest gone, looked, removed int, done b
 		full := false
 		pivot := &record{agent: unique.Make(g.Name), principal: g.Name}
 		copy(pivot.id[:], g.Record)
+		s.delegations.fileAll()
 		tree := s.delegations.byAgent
 		if g.Kind == gonePrincipal {
 			tree = s.delegations.byPrincipal
@@ -124,9 +125,10 @@ func (s *state) purge() *Purged {
 		s.gone = next
 	}
 
-	ended := expired(s.delegations.byExpiry, budget, func(r *record) bool { return after(r.expires, keepExpired) <= s.time })
+	s.delegations.fileAll()
+	ended := expired(s.delegations.byExpiry.tree, budget, func(r dated) bool { return after(r.expires, keepExpired) <= s.time })
 	for _, r := range ended {
-		s.delegations.remove(r)
+		s.delegations.remove(r.record)
 	}
 	budget -= len(ended)
 	done.Delegations += len(ended)

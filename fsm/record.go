@@ -88,14 +88,16 @@ func lastOfPair(seed maphash.Seed, principal string, agent unique.Handle[string]
 func samePair(a, b *record) bool { return a.agent == b.agent && a.principal == b.principal }
 
 // records is the delegation table: one record in each of five orders, and those that last longest findable at once.
+// Three of the orders may lack the recent ones.
 type records struct {
 	seed        maphash.Seed
 	byID        *tree[*record]
 	byAgent     *tree[*record] // agent, id
 	byPrincipal *tree[*record] // principal, id
 	byPair      *tree[paired]  // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
-	byExpiry    *tree[*record] // expires, id; for purges only, so no View has it
+	byExpiry    expiryOrder    // expires, id; for purges only, so no View has it
 	leads       hashIndex[*record]
+	recent      recent  // what byAgent, byPrincipal and byExpiry lack
 	first       *record // sorts before all others of its hash
 }
 
@@ -144,6 +146,30 @@ func byExpiryOrder(a, b *record) int {
 	return byIDOrder(a, b)
 }
 
+// dated is a record beside its expiry, for the reason that paired has its hash: records that end at about the same time were
+// made at any, and lie all over the memory.
+type dated struct {
+	expires identity.Instant
+	*record
+}
+
+func byDateOrder(a, b dated) int {
+	if c := cmp.Compare(a.expires, b.expires); c != 0 {
+		return c
+	}
+	return byIDOrder(a.record, b.record)
+}
+
+// expiryOrder is a tree of records whose expiries are in it.
+type expiryOrder struct{ *tree[dated] }
+
+func newExpiryOrder() expiryOrder { return expiryOrder{newTree(less(byDateOrder))} }
+
+func (t expiryOrder) set(r *record)     { t.tree.set(dated{r.expires, r}) }
+func (t expiryOrder) setNear(r *record) { t.tree.setNear(dated{r.expires, r}) }
+func (t expiryOrder) load(r *record)    { t.tree.load(dated{r.expires, r}) }
+func (t expiryOrder) delete(r *record)  { t.tree.delete(dated{r.expires, r}) }
+
 func less[T any](order func(a, b T) int) func(a, b T) bool {
 	return func(a, b T) bool { return order(a, b) < 0 }
 }
@@ -152,15 +178,13 @@ func newRecords(seed maphash.Seed) *records {
 	return &records{
 		seed: seed, leads: newHashIndex[*record](), first: &record{agent: noText},
 		byID: newTree(less(byIDOrder)), byAgent: newTree(less(byAgentOrder)), byPrincipal: newTree(less(byPrincipalOrder)),
-		byPair: newTree(less(byPairOrder)), byExpiry: newTree(less(byExpiryOrder)),
+		byPair: newTree(less(byPairOrder)), byExpiry: newExpiryOrder(),
 	}
 }
 
 func (t *records) add(r *record) {
 	t.byID.setNear(r) // ids begin with the time
-	t.byAgent.set(r)
-	t.byPrincipal.set(r)
-	t.byExpiry.set(r)
+	t.addRecent(r)
 	if !r.inactive {
 		pair := pairOf(t.seed, r)
 		t.byPair.set(pair)
@@ -222,6 +246,7 @@ func findLead(leads *indexNode[*record], hash uint64, principal string, agent un
 
 // replace puts a changed copy in the place of a record with the same id, agent, principal and expiry.
 func (t *records) replace(r *record) {
+	t.fileAll()
 	if r.inactive {
 		t.unpair(r)
 	}
@@ -232,6 +257,7 @@ func (t *records) replace(r *record) {
 }
 
 func (t *records) remove(r *record) {
+	t.fileAll()
 	t.byID.delete(r)
 	t.byAgent.delete(r)
 	t.byPrincipal.delete(r)

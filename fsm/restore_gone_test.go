@@ -39,6 +39,7 @@ func TestDelegationsOfTheDeletedAreRestoredBesideAllOthers(t *testing.T) {
 	m.fsm.publish(s)
 
 	taken := persist(t, m.fsm)
+	s.delegations.fileAll()
 	for range 5 {
 		other := New(Options{Revocations: revocation.NewSet()})
 		require.NoError(t, other.Restore(io.NopCloser(bytes.NewReader(taken))))

@@ -47,6 +47,8 @@ type View struct {
 	delegationsByPrincipal     *btree.BTreeG[*record]
 	delegationsByPair          *btree.BTreeG[paired]
 	leads                      *indexNode[*record]
+	recentByAgent              []*record // that the order by agent lacks
+	recentByPrincipal          []*record
 	bars                       *btree.BTreeG[bar]
 	revocations                frozenRevocations
 	small                      *memdb.Txn

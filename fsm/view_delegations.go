@@ -87,19 +87,9 @@ func (v *View) walk(f DelegationFilter, after string, visit func(*record, *princ
 		}
 		agent = unique.Make(f.Agent)
 	}
-	tree := v.delegations
-	switch {
-	case f.Principal != "":
-		tree = v.delegationsByPrincipal
-	case f.Agent != "":
-		tree, pivot.agent = v.delegationsByAgent, agent
-	}
-	tree.Ascend(pivot, func(r *record) bool {
-		if f.Principal != "" && r.principal != f.Principal {
-			return false
-		}
+	look := func(r *record) bool {
 		if f.Agent != "" && r.agent != agent {
-			return f.Principal != "" // the other agents of a principal are in between
+			return true // the other agents of a principal are in between
 		}
 		if after != "" && r.id == pivot.id {
 			return true
@@ -109,7 +99,16 @@ func (v *View) walk(f DelegationFilter, after string, visit func(*record, *princ
 			return true
 		}
 		return visit(r, p)
-	})
+	}
+	switch {
+	case f.Principal != "":
+		ascend(v.delegationsByPrincipal, v.recentByPrincipal, pivot, func(r *record) bool { return r.principal == f.Principal }, look)
+	case f.Agent != "":
+		pivot.agent = agent
+		ascend(v.delegationsByAgent, v.recentByAgent, pivot, func(r *record) bool { return r.agent == agent }, look)
+	default:
+		v.delegations.Ascend(pivot, look)
+	}
 }
 
 // Lent is what a session on behalf of a principal rests on.
