@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/deputy-id/deputy/internal/machine"
 	"github.com/deputy-id/deputy/server"
 )
 
@@ -114,6 +115,9 @@ func serveServer(ctx context.Context, o server.Options, in io.Reader, out io.Wri
 		defer cancel()
 		err = errors.Join(err, node.Stop(stopping))
 	}()
+	running, cancelRunning := context.WithCancel(ctx)
+	defer cancelRunning()
+	go server.KeepHeadroom(running, machine.AvailableMemory()) // as the command does
 	scheme := "http://"
 	if o.Config.Public.TLSCert != "" {
 		scheme = "https://"

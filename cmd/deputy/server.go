@@ -135,6 +135,9 @@ func (a *app) serve(ctx context.Context, f *serverFlags) error {
 		}
 		return err
 	}
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go server.KeepHeadroom(running, machine.AvailableMemory())
 	if f.dev {
 		access := &devAccess{Address: "http://" + node.PublicAddr(), Token: node.RootToken()}
 		if err := a.announce(access); err != nil {
