@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/deputy-id/deputy/identity"
@@ -45,9 +46,15 @@ func (p *population) idAt(prefix string, at identity.Instant) string {
 	return identity.NewID(prefix, at, entropy)
 }
 
-func agentName(n int) string { return fmt.Sprintf("%sagent-%07d", populationPrefix, n) }
+func agentName(n int) string { return populationPrefix + "agent-" + sevenDigits(n) }
 
-func principalID(n int) string { return fmt.Sprintf("%suser-%07d@example.com", populationPrefix, n) }
+func principalID(n int) string { return populationPrefix + "user-" + sevenDigits(n) + "@example.com" }
+
+// sevenDigits is %07d; names are made for each request.
+func sevenDigits(n int) string {
+	text := strconv.Itoa(n)
+	return "0000000"[min(len(text), 7):] + text
+}
 
 // populationScopes are what every agent may be granted; a delegation lends two of them.
 const populationScopes identity.Scopes = "calendar.read gmail.draft gmail.read zendesk.tickets.read"
