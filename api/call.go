@@ -273,7 +273,9 @@ func (c *call) created(location, id string, v any) error {
 
 // createdAt is created but for the body.
 func (c *call) createdAt(location, id string) {
-	c.ctx.Response.Header.SetCanonical(headerLocation, []byte(location+"/"+url.PathEscape(id)))
+	var text [128]byte
+	path := append(append(append(text[:0], location...), '/'), url.PathEscape(id)...)
+	c.ctx.Response.Header.SetCanonical(headerLocation, path)
 	c.answers(fasthttp.StatusCreated)
 }
 
