@@ -109,7 +109,7 @@ func (v *View) AgentReach(name string) Reach {
 	}
 	agent := unique.Make(name)
 	principals := make(map[string]struct{})
-	r := v.reach(v.delegationsByAgent, v.recentByAgent, &record{agent: agent}, func(d *record) bool { return d.agent == agent },
+	r := v.reach(v.delegationsByAgent, v.recentByAgent, v.firstOf(name), func(d *record) bool { return d.agent == agent },
 		func(d *record) { principals[d.principal] = struct{}{} })
 	r.Principals = len(principals)
 	return r
@@ -118,14 +118,14 @@ func (v *View) AgentReach(name string) Reach {
 // PrincipalReach counts what rests on a principal now.
 func (v *View) PrincipalReach(id string) Reach {
 	agents := make(map[unique.Handle[string]]struct{})
-	r := v.reach(v.delegationsByPrincipal, v.recentByPrincipal, &record{principal: id}, func(d *record) bool { return d.principal == id },
+	r := v.reach(v.delegationsByPrincipal, v.recentByPrincipal, v.firstOf(id), func(d *record) bool { return d.principal == id },
 		func(d *record) { agents[d.agent] = struct{}{} })
 	r.Agents = len(agents)
 	return r
 }
 
 // reach walks the records of one agent or principal, and shows those that are active.
-func (v *View) reach(t *btree.BTreeG[*record], recent []*record, from *record, of func(*record) bool, show func(*record)) (r Reach) {
+func (v *View) reach(t *btree.BTreeG[placed], recent []*record, from placed, of func(*record) bool, show func(*record)) (r Reach) {
 	looked := 0
 	ascend(t, recent, from, of, func(d *record) bool {
 		if looked == maxReach {

@@ -44,16 +44,21 @@ func (s *state) reap(g gone, budget int) (rest gone, looked, removed int, done b
 	if !g.Bars {
 		var dead []*record
 		full := false
-		pivot := &record{agent: unique.Make(g.Name), principal: g.Name}
-		copy(pivot.id[:], g.Record)
+		of := &record{agent: unique.Make(g.Name), principal: g.Name}
+		copy(of.id[:], g.Record)
 		s.delegations.fileAll()
 		tree := s.delegations.byAgent
 		if g.Kind == gonePrincipal {
 			tree = s.delegations.byPrincipal
 		}
-		tree.work.Ascend(pivot, func(r *record) bool {
-			if g.Kind == goneAgent && r.agent != pivot.agent || g.Kind == gonePrincipal && r.principal != g.Name {
+		pivot := tree.place(of)
+		tree.work.Ascend(pivot, func(item placed) bool {
+			if !mayBeOf(item.key, pivot.key) {
 				return false
+			}
+			r := item.record
+			if g.Kind == goneAgent && r.agent != of.agent || g.Kind == gonePrincipal && r.principal != g.Name {
+				return true
 			}
 			if looked >= budget {
 				full = true
@@ -126,7 +131,7 @@ func (s *state) purge() *Purged {
 	}
 
 	s.delegations.fileAll()
-	ended := expired(s.delegations.byExpiry.tree, budget, func(r dated) bool { return after(r.expires, keepExpired) <= s.time })
+	ended := expired(s.delegations.byExpiry.tree, budget, func(r placed) bool { return after(r.expires, keepExpired) <= s.time })
 	for _, r := range ended {
 		s.delegations.remove(r.record)
 	}

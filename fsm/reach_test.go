@@ -41,7 +41,7 @@ func TestReachIsBounded(t *testing.T) {
 	for i := range uint64(maxReach + 1) {
 		r := &record{principal: "p", agent: row.text, expires: epoch + 1}
 		copy(r.id[:], binaryID(i))
-		s.delegations.byAgent.load(r)
+		s.delegations.byAgent.set(r)
 	}
 	v := s.view()
 	require.Equal(t, Reach{Delegations: maxReach, Principals: 1, Truncated: true}, v.AgentReach("a"))

@@ -34,41 +34,42 @@ type recent struct {
 }
 
 // of are those that an order lacks.
-func (r *recent) of(order late) []*record { return r.records[r.filed[order]:] }
+func (r *recent) of(which late) []*record { return r.records[r.filed[which]:] }
 
 // addRecent keeps a record aside, and brings up the order whose turn it is.
 func (t *records) addRecent(r *record) {
 	t.recent.records = append(t.recent.records, r)
 	t.recent.added++
-	for order := range lateOrders {
-		if (t.recent.added+int(order)*maxRecent/int(lateOrders))%maxRecent == 0 {
-			t.file(order)
+	for which := range lateOrders {
+		if (t.recent.added+int(which)*maxRecent/int(lateOrders))%maxRecent == 0 {
+			t.file(which)
 		}
 	}
 }
 
 // fileAll brings up all orders. Whoever reads one of them, or writes to one in another way than by add, has it done first.
 func (t *records) fileAll() {
-	for order := range lateOrders {
-		t.file(order)
+	for which := range lateOrders {
+		t.file(which)
 	}
 }
 
 // file puts into an order what it lacks.
-func (t *records) file(order late) {
-	if len(t.recent.of(order)) == 0 {
+func (t *records) file(which late) {
+	lacking := t.recent.of(which)
+	if len(lacking) == 0 {
 		return
 	}
-	into := []struct {
-		order   interface{ setNear(r *record) }
-		compare func(a, b *record) int
-	}{{t.byAgent, byAgentOrder}, {t.byPrincipal, byPrincipalOrder}, {t.byExpiry, byExpiryOrder}}[order]
-	batch := slices.Clone(t.recent.of(order)) // Views show the other
-	slices.SortFunc(batch, into.compare)
-	for _, r := range batch {
-		into.order.setNear(r)
+	into := [...]*order{&t.byAgent, &t.byPrincipal, &t.byExpiry}[which]
+	batch := make([]placed, 0, len(lacking))
+	for _, r := range lacking {
+		batch = append(batch, into.place(r))
 	}
-	t.recent.filed[order] = len(t.recent.records)
+	slices.SortFunc(batch, byKeyOrder)
+	for _, item := range batch {
+		into.setNear(item)
+	}
+	t.recent.filed[which] = len(t.recent.records)
 	t.recent.trim()
 }
 
@@ -84,20 +85,24 @@ func (r *recent) trim() {
 	}
 }
 
-// ascend visits the records of one agent or principal in the order of their ids, from that of the pivot on: those of a
-// tree, from the pivot for as long as they are within, and among them the recent ones that it lacks and that are within.
-func ascend(tree *btree.BTreeG[*record], recent []*record, pivot *record, within, visit func(*record) bool) {
+// ascend visits the records of one agent or principal, which are within, in the order of their ids from that of the pivot
+// on: those of a tree, and among them the recent ones that it lacks.
+func ascend(tree *btree.BTreeG[placed], recent []*record, pivot placed, within, visit func(*record) bool) {
 	var lacking []*record
 	for _, r := range recent {
-		if within(r) && byIDOrder(r, pivot) >= 0 {
+		if within(r) && byIDOrder(r, pivot.record) >= 0 {
 			lacking = append(lacking, r)
 		}
 	}
 	slices.SortFunc(lacking, byIDOrder)
 	goOn := true
-	tree.Ascend(pivot, func(r *record) bool {
-		if !within(r) {
+	tree.Ascend(pivot, func(item placed) bool {
+		if !mayBeOf(item.key, pivot.key) {
 			return false
+		}
+		r := item.record
+		if !within(r) {
+			return true
 		}
 		for goOn && len(lacking) > 0 && byIDOrder(lacking[0], r) < 0 {
 			goOn, lacking = visit(lacking[0]), lacking[1:]
@@ -108,4 +113,12 @@ func ascend(tree *btree.BTreeG[*record], recent []*record, pivot *record, within
 	for goOn && len(lacking) > 0 {
 		goOn, lacking = visit(lacking[0]), lacking[1:]
 	}
+}
+
+// firstOf stands before all records of an agent or a principal, in the order by their names.
+func (v *View) firstOf(name string) placed { return v.atID(name, &record{agent: noText}) }
+
+// atID stands where a record with that id and name would.
+func (v *View) atID(name string, r *record) placed {
+	return placed{nameKey(hashName(v.seed, name), r.id), r}
 }

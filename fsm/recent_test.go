@@ -108,9 +108,45 @@ func TestRecentDelegationsArePurgedAndReaped(t *testing.T) {
 	m.do(CreateDelegation{Delegation: d})
 	m.pass(time.Hour + keepExpired + time.Second)
 	require.Equal(t, 6, m.do(Purge{}).Value.(*Purged).Delegations)
-	require.Zero(t, m.fsm.state.delegations.byExpiry.len())
-	for _, tree := range []*tree[*record]{m.fsm.state.delegations.byID, m.fsm.state.delegations.byAgent, m.fsm.state.delegations.byPrincipal} {
-		require.Zero(t, tree.len())
+	require.Zero(t, m.fsm.state.delegations.byID.len())
+	for _, o := range []order{m.fsm.state.delegations.byAgent, m.fsm.state.delegations.byPrincipal, m.fsm.state.delegations.byExpiry} {
+		require.Zero(t, o.len())
 	}
 	require.Zero(t, m.fsm.state.delegations.recent.records)
+}
+
+// TestNamesWhoseHashesBeginAlikeAreListedApart lays the records of two principals among each other, as those of one.
+func TestNamesWhoseHashesBeginAlikeAreListedApart(t *testing.T) {
+	m := newMachine(t)
+	m.do(CreateAgent{testAgent("a")})
+	s := m.fsm.state
+	one, other, seen := "", "", map[uint64]string{}
+	for i := 0; other == "" && i < 1<<18; i++ {
+		one = fmt.Sprintf("p-%d@x", i)
+		bits := hashName(s.seed, one) >> (64 - nameBits)
+		other, seen[bits] = seen[bits], one
+	}
+	require.NotEmpty(t, other, "of so many names hundreds have the same bits")
+	for i := range uint64(20) {
+		m.do(CreateDelegation{Delegation: testDelegation(i+1, []string{one, other}[i%2], "a"), EnsurePrincipal: true})
+	}
+	require.Len(t, m.fsm.View().recentByPrincipal, 20)
+	for _, filed := range []bool{false, true} {
+		if filed {
+			s.delegations.fileAll()
+			m.fsm.publish(s)
+		}
+		v := m.fsm.View()
+		for _, principal := range []string{one, other} {
+			list := v.Delegations(DelegationFilter{Principal: principal}, "", 100)
+			require.Len(t, list, 10)
+			require.False(t, slices.ContainsFunc(list, func(d *identity.Delegation) bool { return d.Principal != principal }))
+			require.Len(t, v.Delegations(DelegationFilter{Principal: principal, Agent: "a"}, list[3].ID, 100), 6)
+			require.Equal(t, 10, v.PrincipalReach(principal).Delegations)
+		}
+	}
+	m.do(DeletePrincipal{ID: other})
+	require.Len(t, m.fsm.View().Delegations(DelegationFilter{}, "", 100), 10)
+	require.Equal(t, 10, s.delegations.byPrincipal.len())
+	require.Equal(t, 10, m.fsm.View().PrincipalReach(one).Delegations)
 }

@@ -92,10 +92,10 @@ func samePair(a, b *record) bool { return a.agent == b.agent && a.principal == b
 type records struct {
 	seed        maphash.Seed
 	byID        *tree[*record]
-	byAgent     *tree[*record] // agent, id
-	byPrincipal *tree[*record] // principal, id
-	byPair      *tree[paired]  // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
-	byExpiry    expiryOrder    // expires, id; for purges only, so no View has it
+	byAgent     order         // hash of the agent, id
+	byPrincipal order         // hash of the principal, id
+	byPair      *tree[paired] // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
+	byExpiry    order         // expires, id; for purges only, so no View has it
 	leads       hashIndex[*record]
 	recent      recent  // what byAgent, byPrincipal and byExpiry lack
 	first       *record // sorts before all others of its hash
@@ -111,20 +111,6 @@ func compareAgents(a, b *record) int {
 // The orders. Each ends with the id, so that no two records are equal in any of them.
 
 func byIDOrder(a, b *record) int { return bytes.Compare(a.id[:], b.id[:]) }
-
-func byAgentOrder(a, b *record) int {
-	if c := compareAgents(a, b); c != 0 {
-		return c
-	}
-	return byIDOrder(a, b)
-}
-
-func byPrincipalOrder(a, b *record) int {
-	if c := strings.Compare(a.principal, b.principal); c != 0 {
-		return c
-	}
-	return byIDOrder(a, b)
-}
 
 func byPairOrder(a, b paired) int {
 	if c := cmp.Compare(a.hash, b.hash); c != 0 {
@@ -146,30 +132,6 @@ func byExpiryOrder(a, b *record) int {
 	return byIDOrder(a, b)
 }
 
-// dated is a record beside its expiry, for the reason that paired has its hash: records that end at about the same time were
-// made at any, and lie all over the memory.
-type dated struct {
-	expires identity.Instant
-	*record
-}
-
-func byDateOrder(a, b dated) int {
-	if c := cmp.Compare(a.expires, b.expires); c != 0 {
-		return c
-	}
-	return byIDOrder(a.record, b.record)
-}
-
-// expiryOrder is a tree of records whose expiries are in it.
-type expiryOrder struct{ *tree[dated] }
-
-func newExpiryOrder() expiryOrder { return expiryOrder{newTree(less(byDateOrder))} }
-
-func (t expiryOrder) set(r *record)     { t.tree.set(dated{r.expires, r}) }
-func (t expiryOrder) setNear(r *record) { t.tree.setNear(dated{r.expires, r}) }
-func (t expiryOrder) load(r *record)    { t.tree.load(dated{r.expires, r}) }
-func (t expiryOrder) delete(r *record)  { t.tree.delete(dated{r.expires, r}) }
-
 func less[T any](order func(a, b T) int) func(a, b T) bool {
 	return func(a, b T) bool { return order(a, b) < 0 }
 }
@@ -177,8 +139,10 @@ func less[T any](order func(a, b T) int) func(a, b T) bool {
 func newRecords(seed maphash.Seed) *records {
 	return &records{
 		seed: seed, leads: newHashIndex[*record](), first: &record{agent: noText},
-		byID: newTree(less(byIDOrder)), byAgent: newTree(less(byAgentOrder)), byPrincipal: newTree(less(byPrincipalOrder)),
-		byPair: newTree(less(byPairOrder)), byExpiry: newExpiryOrder(),
+		byID: newTree(less(byIDOrder)), byPair: newTree(less(byPairOrder)),
+		byAgent:     newOrder(func(r *record) uint64 { return nameKey(hashName(seed, r.agent.Value()), r.id) }),
+		byPrincipal: newOrder(func(r *record) uint64 { return nameKey(hashName(seed, r.principal), r.id) }),
+		byExpiry:    newOrder(func(r *record) uint64 { return expiryKey(r.expires) }),
 	}
 }
 

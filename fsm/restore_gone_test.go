@@ -43,8 +43,8 @@ func TestDelegationsOfTheDeletedAreRestoredBesideAllOthers(t *testing.T) {
 	for range 5 {
 		other := New(Options{Revocations: revocation.NewSet()})
 		require.NoError(t, other.Restore(io.NopCloser(bytes.NewReader(taken))))
-		require.Equal(t, s.delegations.byAgent.work.Items(), other.state.delegations.byAgent.work.Items())
-		require.Equal(t, s.delegations.byPrincipal.work.Items(), other.state.delegations.byPrincipal.work.Items())
+		requireSameRecords(t, s.delegations.byAgent, other.state.delegations.byAgent, "agent")
+		requireSameRecords(t, s.delegations.byPrincipal, other.state.delegations.byPrincipal, "principal")
 		require.True(t, bytes.Equal(taken, persist(t, other)))
 	}
 }

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -66,24 +65,21 @@ func (n *nameTable) number(text string, handle unique.Handle[string]) (number ui
 	return number, n.late[int(number)-len(n.list)].text
 }
 
-// ranks has the place of each number in the order of all names; nil where the numbers are in order.
-func (n *nameTable) ranks() []uint32 {
-	if len(n.late) == 0 {
-		return nil
+// ranks puts the numbers in the order of what a key by name has of the hashes. Names that have the same of it share a rank, as
+// their records lie among each other.
+func ranks(hashes []uint64) []uint32 {
+	items := make([]keyed, len(hashes))
+	for i, hash := range hashes {
+		items[i] = keyed{hash >> (64 - nameBits), uint32(i)}
 	}
-	ranks := make([]uint32, len(n.list)+len(n.late))
-	rank, next := uint32(0), 0
-	for _, text := range slices.Sorted(maps.Keys(n.lateNumbers)) {
-		for ; next < len(n.list) && n.list[next].text < text; next++ {
-			ranks[next] = rank
+	sorted := sortKeyed(items, make([]keyed, len(items)))
+	ranks := make([]uint32, len(hashes))
+	rank := uint32(0)
+	for i, item := range sorted {
+		if i > 0 && item.key != sorted[i-1].key {
 			rank++
 		}
-		ranks[n.lateNumbers[text]] = rank
-		rank++
-	}
-	for ; next < len(n.list); next++ {
-		ranks[next] = rank
-		rank++
+		ranks[item.at] = rank
 	}
 	return ranks
 }
@@ -143,7 +139,7 @@ func (l *loader) ordered(key func(*loadedRecord) uint64) (items, room []keyed) {
 	return items, room
 }
 
-// orderedByName returns the places of the records by the number of a name, equals by id. There is one for each record: they
+// orderedByName returns the places of the records by the rank of a name, equals by id. There is one for each record: they
 // are counted, and put where they belong.
 func (l *loader) orderedByName(names int, number func(*loadedRecord) uint32) []uint32 {
 	next := make([]uint32, names+1)
@@ -181,16 +177,15 @@ func (l *loader) fill() {
 			task()
 		})
 	}
-	byName := func(t *tree[*record], n *nameTable, number func(*loadedRecord) uint32) {
+	byName := func(o order, n *nameTable, number func(*loadedRecord) uint32) {
 		if n == nil {
 			return // there is no delegation
 		}
-		if ranks := n.ranks(); ranks != nil {
-			unranked := number
-			number = func(r *loadedRecord) uint32 { return ranks[unranked(r)] }
-		}
-		for _, at := range l.orderedByName(n.len(), number) {
-			t.load(l.records.at(int(at)).record)
+		hashes := n.hashes(s)
+		ranks := ranks(hashes)
+		for _, at := range l.orderedByName(len(ranks), func(r *loadedRecord) uint32 { return ranks[number(r)] }) {
+			r := l.records.at(int(at))
+			o.load(placed{nameKey(hashes[number(r)], r.id), r.record})
 		}
 	}
 	do(l.fillPairs)
@@ -222,7 +217,7 @@ func (l *loader) fillPairs() {
 	d := l.state.delegations
 	order, room := l.ordered(func(r *loadedRecord) uint64 { return expiryKey(r.expires) })
 	for _, item := range order {
-		d.byExpiry.load(l.records.at(int(item.at)).record)
+		d.byExpiry.load(placed{item.key, l.records.at(int(item.at)).record})
 	}
 
 	agents, principals := l.agents.hashes(l.state), l.principals.hashes(l.state)
@@ -275,9 +270,6 @@ func (l *loader) pairs(items []keyed) []paired {
 	}
 	return l.same
 }
-
-// len is how many names there are; none without a delegation.
-func (n *nameTable) len() int { return len(n.list) + len(n.late) }
 
 // hashes of all names, by their numbers.
 func (n *nameTable) hashes(s *state) []uint64 {

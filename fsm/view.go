@@ -43,8 +43,8 @@ type View struct {
 	approvalsByBinding *btree.BTreeG[named[*identity.Approval]]
 
 	delegations                *btree.BTreeG[*record]
-	delegationsByAgent         *btree.BTreeG[*record]
-	delegationsByPrincipal     *btree.BTreeG[*record]
+	delegationsByAgent         *btree.BTreeG[placed]
+	delegationsByPrincipal     *btree.BTreeG[placed]
 	delegationsByPair          *btree.BTreeG[paired]
 	leads                      *indexNode[*record]
 	recentByAgent              []*record // that the order by agent lacks

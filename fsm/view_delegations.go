@@ -102,10 +102,9 @@ func (v *View) walk(f DelegationFilter, after string, visit func(*record, *princ
 	}
 	switch {
 	case f.Principal != "":
-		ascend(v.delegationsByPrincipal, v.recentByPrincipal, pivot, func(r *record) bool { return r.principal == f.Principal }, look)
+		ascend(v.delegationsByPrincipal, v.recentByPrincipal, v.atID(f.Principal, pivot), func(r *record) bool { return r.principal == f.Principal }, look)
 	case f.Agent != "":
-		pivot.agent = agent
-		ascend(v.delegationsByAgent, v.recentByAgent, pivot, func(r *record) bool { return r.agent == agent }, look)
+		ascend(v.delegationsByAgent, v.recentByAgent, v.atID(f.Agent, pivot), func(r *record) bool { return r.agent == agent }, look)
 	default:
 		v.delegations.Ascend(pivot, look)
 	}
