@@ -66,7 +66,7 @@ func TestAnyNodeMintsAndAnyOtherChecks(t *testing.T) {
 	f := seed(t, c)
 	for minter := range 3 {
 		cl := c.Client(minter)
-		cl.Observe(c.Client().Index())
+		cl.Observe(c.Index())
 		var token *wire.Token
 		eventually(t, "the node has heard of the agent", func() (ok bool) {
 			var err error
@@ -76,7 +76,7 @@ func TestAnyNodeMintsAndAnyOtherChecks(t *testing.T) {
 		require.Equal(t, "Bearer", token.TokenType)
 		require.Equal(t, "zendesk.tickets.assign zendesk.tickets.read", token.Scope)
 		for checker := range 3 {
-			require.True(t, active(t, c, checker, cl.Index(), f, token.AccessToken), "minted at %d, checked at %d", minter, checker)
+			require.True(t, active(t, c, checker, c.Index(), f, token.AccessToken), "minted at %d, checked at %d", minter, checker)
 		}
 
 		revoker := c.Client((minter + 1) % 3)

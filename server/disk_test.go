@@ -61,7 +61,7 @@ func TestNodeWithLittleDiskLeavesLeadershipToOthersAndEndsBeforeTheLogDoes(t *te
 	kill, err := c.Client().KillAgent(t.Context(), f.agent.ID, wire.KillRequest{Reason: "INC-42"}, false)
 	require.NoError(t, err)
 	require.True(t, kill.Committed, "a stop goes through")
-	require.False(t, active(t, c, 1, c.Client().Index(), f, token))
+	require.False(t, active(t, c, 1, c.Index(), f, token))
 
 	d.set("n3", 63)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

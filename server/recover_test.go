@@ -21,7 +21,7 @@ func lost(t *testing.T) (c *testcluster.Cluster, f fixture, token string) {
 	c.AwaitVoters(3)
 	f = seed(t, c)
 	token = mint(t, c, 1, f)
-	require.True(t, active(t, c, 1, c.Client().Index(), f, token), "n2 has all of it")
+	require.True(t, active(t, c, 1, c.Index(), f, token), "n2 has all of it")
 	c.StopAll()
 	return c, f, token
 }

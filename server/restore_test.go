@@ -70,7 +70,7 @@ func TestBackupIsRestoredIntoAFreshClusterAndNothingThatWasStoppedComesBack(t *t
 
 	for node := range 3 {
 		cl := c.Hasty(node)
-		cl.Observe(c.Client().Index())
+		cl.Observe(c.Index())
 		eventually(t, "the node has the backup", func() bool { _, err := cl.Agent(t.Context(), f.agent.ID); return err == nil })
 		// On a busy machine it may be without a lease for a while, which it says first.
 		var refused error
@@ -93,7 +93,7 @@ func TestBackupIsRestoredIntoAFreshClusterAndNothingThatWasStoppedComesBack(t *t
 	_, err = c.Client().AgentLifecycle(t.Context(), f.agent.ID, client.Activate, "checked")
 	require.NoError(t, err)
 	for node := range 3 {
-		require.True(t, active(t, c, (node+1)%3, c.Client().Index(), f, mint(t, c, node, f)), "old credentials are good, with new tokens")
+		require.True(t, active(t, c, (node+1)%3, c.Index(), f, mint(t, c, node, f)), "old credentials are good, with new tokens")
 	}
 
 	// All of it outlives the nodes.

@@ -200,7 +200,7 @@ func TestRevokedTokenKeyIsReplacedAndSignsNothingMeanwhile(t *testing.T) {
 	fresh := mint(t, c, 1, f)
 	for node := range 3 {
 		require.False(t, active(t, c, node, 0, f, token))
-		require.True(t, active(t, c, node, c.Client(1).Index(), f, fresh))
+		require.True(t, active(t, c, node, c.Index(), f, fresh))
 	}
 }
 

@@ -21,7 +21,7 @@ func listSessions(t *testing.T, c *testcluster.Cluster, node int, f client.Sessi
 	t.Helper()
 	l := client.List{Limit: limit}
 	cl := c.Client(node)
-	cl.Observe(c.Client().Index())
+	cl.Observe(c.Index())
 	for range 100 {
 		p, err := cl.Sessions(t.Context(), f, l)
 		require.NoError(t, err)
@@ -48,7 +48,7 @@ func nodeOf(t *testing.T, p *client.SessionPage, id string) wire.SessionNode {
 func start(t *testing.T, c *testcluster.Cluster, node int, f fixture) (s *wire.Session) {
 	t.Helper()
 	cl := c.Client(node)
-	cl.Observe(c.Client().Index())
+	cl.Observe(c.Index())
 	eventually(t, "the node mints", func() (ok bool) {
 		var err error
 		s, err = cl.CreateSession(t.Context(), wire.SessionRequest{AgentID: f.agent.ID, TriggerReason: fmt.Sprint("at node ", node)}, &f.agent)
@@ -108,7 +108,7 @@ func TestSessionsOfEveryNodeAreListedAtEveryNode(t *testing.T) {
 	require.Equal(t, identity.StatusActive, ended.Status)
 	again := start(t, c, 2, f)
 	for node := range 3 {
-		require.False(t, active(t, c, node, c.Client().Index(), f, tokens[ids[5]]))
+		require.False(t, active(t, c, node, c.Index(), f, tokens[ids[5]]))
 		left, _ := listSessions(t, c, node, client.SessionFilter{Active: true}, 100)
 		require.Equal(t, []string{again.SessionID}, left)
 	}

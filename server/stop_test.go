@@ -16,7 +16,7 @@ import (
 func mint(t *testing.T, c *testcluster.Cluster, node int, f fixture) string {
 	t.Helper()
 	cl := c.Client(node)
-	cl.Observe(c.Client().Index())
+	cl.Observe(c.Index())
 	var token *wire.Token
 	eventually(t, "the node mints", func() (ok bool) {
 		var err error
@@ -109,7 +109,7 @@ func TestRemovalTakesTheRightToSpeakFirst(t *testing.T) {
 	defer cancel()
 	require.Equal(t, identity.CodeMemberRemoved, identity.CodeOf(gone.Wait(ctx)))
 	for node := range 3 {
-		require.False(t, active(t, c, node, c.Client(0).Index(), f, bad), "its keys are compromised")
+		require.False(t, active(t, c, node, c.Index(), f, bad), "its keys are compromised")
 		require.True(t, active(t, c, node, 0, f, good))
 	}
 

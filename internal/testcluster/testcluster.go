@@ -36,6 +36,9 @@ type Cluster struct {
 	rootToken string
 	nodes     []*Node
 	links     []*Link // of nodes that did not start as well
+
+	mu      sync.Mutex
+	clients []*client.Client // all that were ever handed out
 }
 
 // testOutput takes what nodes log until the test ends. Memberlist doesn't wait for its own probes when it is shut
@@ -180,7 +183,21 @@ func (c *Cluster) client(transport http.RoundTripper, nodes []int) *client.Clien
 	}
 	cl, err := client.New(client.Options{Addresses: urls, Token: c.rootToken, Transport: transport})
 	require.NoError(c.t, err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clients = append(c.clients, cl)
 	return cl
+}
+
+// Index is the latest that any client of this cluster was answered with. Who observes it sees all that they wrote, at
+// whichever node.
+func (c *Cluster) Index() (latest uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cl := range c.clients {
+		latest = max(latest, cl.Index())
+	}
+	return latest
 }
 
 // Stop takes the i-th node down gracefully; its data folder stays.
