@@ -18,6 +18,8 @@ RACE_COUNT   ?= 5
 FAULT_ROUNDS ?= 20
 # Packages tested at once: most of their tests wait for elections and leases, so more of them fit than there are cores.
 TEST_PACKAGES ?= 4
+# Those that take longest begin first, or the last of them would run alone at the end.
+LONGEST := ./server/ ./cluster/ ./api/ ./client/ ./internal/interop/
 FAULT_NODES  ?= 3
 ROBUST_ROUNDS ?=
 ROBUST_RUN   ?= .
@@ -49,7 +51,7 @@ run: build ## three nodes on this machine, step by step; Ctrl-C ends them, the d
 # `make lint` vets all packages, so the tests don't do it again. What one goroutine plays by itself is played less under
 # the race detector, which has nothing to find in it; the lines after the first play all of it.
 test: ## all tests with the race detector; three to five minutes on two cores, once all is compiled
-	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -vet=off -p $(TEST_PACKAGES) ./...
+	GORACE="atexit_sleep_ms=100 $(GORACE)" $(GO) test -race -vet=off -p $(TEST_PACKAGES) $(LONGEST) ./...
 	$(GO) test -vet=off -skip HundredThousand ./fsm/ ./policy/ ./revocation/ ./sessions/
 	$(GO) test -vet=off -run 'Allocat|HundredThousandHandles|AgreeWithReadingEverything|NobodySpeaks|FreshForHours' ./api/ ./audit/ ./cluster/
 
