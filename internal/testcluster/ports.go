@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,17 +14,48 @@ import (
 // ports free again.
 const (
 	lowestPort = 20_000
-	portRange  = 10_000
-	// portsEach is what one process hands out before it comes to those of the next one.
-	portsEach = 500
+	ranges     = 24
+	// rangeSize is how many ports a process has to itself before it takes another range. The first of them is listened at
+	// for as long as the process lives, which tells the others that the range is taken.
+	rangeSize = 500
 )
 
-// handedOut counts the ports of this process, of which none is handed out twice: the node whose port it was may only
-// be down for a moment. Processes that run at the same time begin at places of their own.
-var handedOut atomic.Int64
+// handedOut knows the ports of this process, of which none is handed out twice: the node whose port it was may only be
+// down for a moment.
+var handedOut ports
 
-func nextPort() int {
-	return lowestPort + (os.Getpid()*portsEach+int(handedOut.Add(1)))%portRange
+type ports struct {
+	mu        sync.Mutex
+	guards    []net.Listener // of the ranges of this process
+	next, end int
+}
+
+// take returns a port that no other process hands out.
+func (p *ports) take() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next == p.end {
+		if err := p.claim(); err != nil {
+			return 0, err
+		}
+	}
+	p.next++
+	return p.next - 1, nil
+}
+
+// claim takes a range that no process has.
+func (p *ports) claim() error {
+	for i := range ranges {
+		first := lowestPort + (os.Getpid()+i)%ranges*rangeSize
+		guard, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first))
+		if err != nil {
+			continue
+		}
+		p.guards = append(p.guards, guard)
+		p.next, p.end = first+1, first+rangeSize
+		return nil
+	}
+	return fmt.Errorf("all %d ranges of ports from %d on are taken by other test processes", ranges, lowestPort)
 }
 
 // Addresses returns n free addresses on loopback, each free for TCP and UDP.
@@ -41,7 +72,9 @@ func Addresses(t testing.TB, n int) []string {
 		if len(free) == n {
 			return free
 		}
-		address := fmt.Sprintf("127.0.0.1:%d", nextPort())
+		port, err := handedOut.take()
+		require.NoError(t, err)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
 		stream, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
