@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,8 @@ const (
 	volumeLook = time.Second
 	// volumeRetry is how long a node waits after a snapshot that could not be taken.
 	volumeRetry = time.Minute
+	// repeatShare is how many times Tuning.SnapshotApply a start may take to apply the log before it takes a snapshot.
+	repeatShare = 5
 	// tailShare is the part of a snapshot that the log behind it may grow to, where that is more than
 	// Tuning.SnapshotBytes: to write a large snapshot again for little would cost more than it saves.
 	tailShare = 8
@@ -92,21 +95,24 @@ type tail struct {
 	spread               float64
 	refused              time.Time
 	took                 time.Duration // to write it
+
+	repeated bool   // what the log had at the start
+	applied  uint64 // as of the last look; before the first one no index that there is
 }
 
 func (n *Node) newTail() *tail {
-	return &tail{node: n, from: n.stores.volume.origin(), spread: 1 + volumeSpread*rand.Float64()}
+	return &tail{node: n, from: n.stores.volume.origin(), spread: 1 + volumeSpread*rand.Float64(), applied: math.MaxUint64}
 }
 
 // look takes a snapshot if the tail has grown long.
 func (t *tail) look(ctx context.Context) {
 	n := t.node
-	if n.repeating() {
-		return
-	}
 	now := n.stores.volume.mark()
 	n.boundTrailing(now, t.from)
 	written, applied := now.bytes, n.stores.volume.applied.Load()
+	if t.repeating(applied) {
+		return
+	}
 	long := written-t.covered >= n.tuning.SnapshotBytes && written-t.covered >= int64(float64(n.tailLimit())*t.spread)
 	// What takes long to write is not written for every little that a start would have to apply.
 	slow := applied-t.coveredTime >= int64(float64(max(n.tuning.SnapshotApply, t.took/2))*t.spread)
@@ -126,9 +132,32 @@ func (t *tail) look(ctx context.Context) {
 	t.covered, t.coveredTime, t.from, t.took = written, applied, now, time.Since(began)
 }
 
-// repeating reports whether what the log had at the start is still being applied again. A snapshot of a large state takes a
-// processor for as long as that takes, and the node is not ready before it is done: the snapshot may well come after.
-func (n *Node) repeating() bool { return n.o.Applied.Applied() < n.stores.had }
+// repeating reports whether what the log had at the start is still being applied again, which has taken so many nanoseconds.
+// A snapshot of a large state takes a processor for as long as that takes, and the node is not ready before it is done: the
+// snapshot may well come after. But a start that takes very long leaves one on its way, for the case that it is broken off.
+func (t *tail) repeating(took int64) bool {
+	if t.repeated {
+		return false
+	}
+	n := t.node
+	r := n.raft.Load()
+	if r == nil {
+		return true
+	}
+	applied := n.o.Applied.Applied()
+	switch {
+	case applied >= n.stores.had:
+		t.repeated = true
+	case r.LastIndex() < n.stores.had: // the end of the log was never committed, and is gone
+		t.repeated = true
+	case r.AppliedIndex() >= n.stores.had && applied == t.applied: // it ends with entries of raft's own, which no state machine sees
+		t.repeated = true
+	case took >= repeatShare*int64(n.tuning.SnapshotApply):
+		t.repeated = true
+	}
+	t.applied = applied
+	return !t.repeated
+}
 
 func (n *Node) tailLimit() int64 {
 	return max(n.tuning.SnapshotBytes, n.SnapshotBytes()/tailShare)

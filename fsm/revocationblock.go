@@ -155,6 +155,9 @@ func (b *block) with(i int, f *fact) *block {
 
 // insert is with for a block that no View has: it is changed where it lies. It reports false where a block anew is needed,
 // and where the block would begin or end elsewhere, by which others find it.
+//
+// No View has a block of the table's epoch: it was filed since the last View was made, and one that is filed while that is
+// being made, by flush, is of no epoch that is to come.
 func (b *block) insert(i int, f *fact) bool {
 	if i == 0 || f.expires < b.soonest || !b.takes(f) {
 		return false

@@ -2,13 +2,15 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 )
 
 // While a node reads its snapshot, nearly all that it allocates is there to stay. The collector would go through it at each
-// doubling, beside both of two processors that have enough to do. So it is put off until the heap is as large as it may come
-// to be afterwards, at the latest: a store takes about one and a half times its snapshot, and as much again is garbage before
-// a collection ends.
+// doubling, beside both of two processors that have enough to do. So it is put off until the heap has come to a bound. A store
+// takes one and a half to three times its snapshot, by what is in it, and what lies in the log behind that comes on top: one
+// that reaches the bound is collected as usual from there on.
 const (
 	// loadingHeap is how many times the snapshot the heap may grow to before it is collected all the same.
 	loadingHeap = 3
@@ -28,9 +30,17 @@ func putOffCollecting(snapshot, available int64) (done func()) {
 	}
 	percent := debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(bound)
+	var once sync.Once
+	restore := func() {
+		once.Do(func() {
+			debug.SetGCPercent(percent)
+			debug.SetMemoryLimit(limit)
+		})
+	}
+	// The first collection says that the bound was reached. With more alive than that, one would follow another.
+	runtime.AddCleanup(new([64]byte), func(restore func()) { restore() }, restore)
 	return func() {
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(limit)
+		restore()
 		go debug.FreeOSMemory() // it collects, too, and whoever is served need not wait
 	}
 }

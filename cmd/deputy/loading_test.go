@@ -1,8 +1,10 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -52,4 +54,24 @@ func TestCollectingIsNotPutOff(t *testing.T) {
 			require.Equal(t, limit, bound)
 		})
 	}
+}
+
+func TestCollectingIsAsUsualOnceTheBoundIsReached(t *testing.T) {
+	t.Setenv("GOGC", "")
+	percent, limit := collector()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	done := putOffCollecting(leastLoading, 16<<30)
+	defer done()
+	var live [][]byte // more than the bound
+	for range 2 * loadingHeap * leastLoading >> 20 {
+		live = append(live, make([]byte, 1<<20))
+	}
+	require.Eventually(t, func() bool {
+		is, bound := collector()
+		return is == percent && bound == limit
+	}, 10*time.Second, time.Millisecond)
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.NumGC-before.NumGC, uint32(10), "nobody collects without pause what is alive")
+	runtime.KeepAlive(live)
 }

@@ -4,20 +4,53 @@ package machine
 import (
 	"bufio"
 	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// AvailableMemory is what processes may still take of the machine, and of the control group that this one is in; 0 where
+// AvailableMemory is what processes may still take of the machine, and of the control groups that this one is in; 0 where
 // nobody tells.
 func AvailableMemory() int64 {
-	available := meminfo("MemAvailable:")
-	if limit, used := number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory.current"); limit > 0 {
-		if left := max(1, limit-used); available == 0 || left < available {
-			available = left
+	own, _ := os.ReadFile("/proc/self/cgroup") //nolint:errcheck // elsewhere than on Linux there are none
+	return least(meminfo("MemAvailable:"), leftByGroups("/sys/fs/cgroup", string(own)))
+}
+
+// least is the lesser of two, of which 0 says nothing.
+func least(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// leftByGroups is the least that any of the control groups leaves which own names, as /proc/self/cgroup does, or any that
+// those are in; 0 where none has a limit. It knows both versions of them.
+func leftByGroups(root, own string) (left int64) {
+	for line := range strings.Lines(own) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		tree, limit, used := root, "memory.max", "memory.current"
+		if parts[1] != "" {
+			if !slices.Contains(strings.Split(parts[1], ","), "memory") {
+				continue
+			}
+			tree, limit, used = filepath.Join(root, "memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+		}
+		for group := path.Join("/", parts[2]); ; group = path.Dir(group) {
+			if most := number(filepath.Join(tree, group, limit)); most > 0 {
+				left = least(left, max(1, most-number(filepath.Join(tree, group, used))))
+			}
+			if group == "/" {
+				break
+			}
 		}
 	}
-	return available
+	return left
 }
 
 func meminfo(field string) int64 {
