@@ -192,7 +192,37 @@ func (g guardedRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, _ uint6
 }
 
 func (g guardedRaft) DemoteVoter(id raft.ServerID, _ uint64, timeout time.Duration) raft.IndexFuture {
-	return g.guard(id, raft.Voter, func(index uint64) raft.IndexFuture { return g.Raft.DemoteVoter(id, index, timeout) })
+	return g.guard(id, raft.Voter, func(index uint64) raft.IndexFuture {
+		if err := g.pilot.spares(id); err != nil {
+			return failedFuture{err}
+		}
+		return g.Raft.DemoteVoter(id, index, timeout)
+	})
+}
+
+func countVoters(config raft.Configuration) (n int) {
+	for _, s := range config.Servers {
+		if s.Suffrage == raft.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// spares reports why a voter is not to lose its vote as things are now. Autopilot plans by what it gathered some time ago: by
+// a state with two voters of three, say, it would take one of three away, and leave two, of which neither may fail.
+func (p *pilot) spares(id raft.ServerID) error {
+	config, _, err := configuration(p.raft)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	report, known := p.members[string(id)]
+	p.mu.Unlock()
+	if count := countVoters(config); count%2 == 1 && count <= maxVoters && known && report.healthy {
+		return fmt.Errorf("server %s is healthy and one of %d voters: the plan is of before", id, count)
+	}
+	return nil
 }
 
 func (g guardedRaft) guard(id raft.ServerID, now raft.ServerSuffrage, change func(index uint64) raft.IndexFuture) raft.IndexFuture {

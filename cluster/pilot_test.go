@@ -30,3 +30,29 @@ func TestOnlyRecentAnswersSayThatAllReadSharedEntries(t *testing.T) {
 		require.Equal(t, c.share, p.allShare(config), c.name)
 	}
 }
+
+// Autopilot acts by what it gathered some time ago. A plan of when there were two voters is not carried out once there are
+// three.
+func TestAHealthyVoterOfThreeKeepsItsVote(t *testing.T) {
+	t.Parallel()
+	nodes := threeNodes(t)
+	leader := leaderOf(t, nodes...)
+	p := leader.pilot
+	var other raft.ServerID
+	for _, n := range nodes {
+		if n != leader {
+			other = raft.ServerID(n.o.NodeID)
+		}
+	}
+	eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.members[string(other)].healthy
+	})
+	err := guardedRaft{p.raft, p}.DemoteVoter(other, 0, time.Minute).Error()
+	require.ErrorContains(t, err, "one of 3 voters")
+	require.Len(t, voters(leader), 3)
+
+	seesItDead := &pilot{raft: p.raft, members: map[string]memberReport{string(other): {}}}
+	require.NoError(t, seesItDead.spares(other), "a dead one may lend its vote")
+}
