@@ -159,6 +159,15 @@ func (t *tail) repeating(took int64) bool {
 	return !t.repeated
 }
 
+// SnapshotBytes is the size of the snapshot from which Start restores the state; 0 where there is none.
+func (n *Node) SnapshotBytes() int64 {
+	kept, err := n.stores.snapshots.List()
+	if err != nil || len(kept) == 0 {
+		return 0
+	}
+	return kept[0].Size
+}
+
 func (n *Node) tailLimit() int64 {
 	return max(n.tuning.SnapshotBytes, n.SnapshotBytes()/tailShare)
 }
