@@ -64,11 +64,9 @@ type fileSink struct{ *os.File }
 func (fileSink) ID() string    { return "bench" }
 func (fileSink) Cancel() error { return io.ErrClosedPipe }
 
-// BenchmarkReplay applies, to what BenchmarkRestore restores, what a start applies again of the log: entries of a thousand
-// handles each, of sessions that were begun within an hour, as many entries at a time as raft hands in.
-func BenchmarkReplay(b *testing.B) {
-	const entriesOf, handed = 1000, 64
-	n := benchDelegations(b)
+// restoredMachine has what BenchmarkRestore restores.
+func restoredMachine(b *testing.B) *machine {
+	b.Helper()
 	path := os.Getenv("DEPUTY_BENCH_SNAPSHOT")
 	if path == "" {
 		b.Skip("DEPUTY_BENCH_SNAPSHOT names no snapshot; BenchmarkRestore makes one")
@@ -77,6 +75,15 @@ func BenchmarkReplay(b *testing.B) {
 	file, err := os.Open(path)
 	require.NoError(b, err)
 	require.NoError(b, m.fsm.Restore(file))
+	return m
+}
+
+// BenchmarkReplay applies, to what BenchmarkRestore restores, what a start applies again of the log: entries of a thousand
+// handles each, of sessions that were begun within an hour, as many entries at a time as raft hands in.
+func BenchmarkReplay(b *testing.B) {
+	const entriesOf, handed = 1000, 64
+	n := benchDelegations(b)
+	m := restoredMachine(b)
 	m.index = m.fsm.Applied()
 	i := n
 	b.ReportAllocs()
@@ -103,14 +110,7 @@ func BenchmarkReplay(b *testing.B) {
 
 // BenchmarkPersist writes what BenchmarkRestore restores, but to no disk.
 func BenchmarkPersist(b *testing.B) {
-	path := os.Getenv("DEPUTY_BENCH_SNAPSHOT")
-	if path == "" {
-		b.Skip("DEPUTY_BENCH_SNAPSHOT names no snapshot; BenchmarkRestore makes one")
-	}
-	m := newMachine(b)
-	file, err := os.Open(path)
-	require.NoError(b, err)
-	require.NoError(b, m.fsm.Restore(file))
+	m := restoredMachine(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		s, err := m.fsm.Snapshot()
