@@ -46,11 +46,11 @@ func (s *state) reap(g gone, budget int) (rest gone, looked, removed int, done b
 		full := false
 		of := &record{agent: unique.Make(g.Name), principal: g.Name}
 		copy(of.id[:], g.Record)
-		s.delegations.fileAll()
-		tree := s.delegations.byAgent
+		tree, which := s.delegations.byAgent, lateByAgent
 		if g.Kind == gonePrincipal {
-			tree = s.delegations.byPrincipal
+			tree, which = s.delegations.byPrincipal, lateByPrincipal
 		}
+		s.delegations.file(which)
 		pivot := tree.place(of)
 		tree.work.Ascend(pivot, func(item placed) bool {
 			if !mayBeOf(item.key, pivot.key) {
@@ -130,7 +130,7 @@ func (s *state) purge() *Purged {
 		s.gone = next
 	}
 
-	s.delegations.fileAll()
+	s.delegations.file(lateByExpiry)
 	ended := expired(s.delegations.byExpiry.tree, budget, func(r placed) bool { return after(r.expires, keepExpired) <= s.time })
 	for _, r := range ended {
 		s.delegations.remove(r.record)

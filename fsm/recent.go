@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/tidwall/btree"
@@ -31,6 +32,7 @@ type recent struct {
 	records []*record       // appended to, or replaced: Views show parts of it
 	filed   [lateOrders]int // how many of them each order has
 	added   int             // ever
+	least   [16]byte        // no id of theirs is below
 }
 
 // of are those that an order lacks.
@@ -38,6 +40,9 @@ func (r *recent) of(which late) []*record { return r.records[r.filed[which]:] }
 
 // addRecent keeps a record aside, and brings up the order whose turn it is.
 func (t *records) addRecent(r *record) {
+	if len(t.recent.records) == 0 || bytes.Compare(r.id[:], t.recent.least[:]) < 0 {
+		t.recent.least = r.id
+	}
 	t.recent.records = append(t.recent.records, r)
 	t.recent.added++
 	for which := range lateOrders {
@@ -47,14 +52,22 @@ func (t *records) addRecent(r *record) {
 	}
 }
 
-// fileAll brings up all orders. Whoever reads one of them, or writes to one in another way than by add, has it done first.
+// settle has all orders hold a record that is about to be changed or removed. Ids begin with the time, so most often it is
+// older than all that an order lacks, and nobody who stops something waits for what was made lately.
+func (t *records) settle(r *record) {
+	if len(t.recent.records) > 0 && bytes.Compare(r.id[:], t.recent.least[:]) >= 0 {
+		t.fileAll()
+	}
+}
+
+// fileAll brings up all orders.
 func (t *records) fileAll() {
 	for which := range lateOrders {
 		t.file(which)
 	}
 }
 
-// file puts into an order what it lacks.
+// file puts into an order what it lacks. Whoever reads the order itself has that done first.
 func (t *records) file(which late) {
 	lacking := t.recent.of(which)
 	if len(lacking) == 0 {

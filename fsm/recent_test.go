@@ -150,3 +150,39 @@ func TestNamesWhoseHashesBeginAlikeAreListedApart(t *testing.T) {
 	require.Equal(t, 10, s.delegations.byPrincipal.len())
 	require.Equal(t, 10, m.fsm.View().PrincipalReach(one).Delegations)
 }
+
+// Whoever stops what was lent a while ago doesn't wait for what was lent since.
+func TestAWithdrawalFilesNothingYounger(t *testing.T) {
+	m := newMachine(t)
+	m.do(CreateAgent{testAgent("a")})
+	lend := func(n uint64, at identity.Instant) string {
+		d := testDelegation(n, fmt.Sprintf("p-%d@x", n), "a")
+		d.ID = identity.NewID(identity.PrefixDelegation, at, [10]byte{byte(n)})
+		m.do(CreateDelegation{Delegation: d, EnsurePrincipal: true})
+		return d.ID
+	}
+	s := m.fsm.state
+	older := lend(1, m.now)
+	s.delegations.fileAll()
+	m.now = m.now.Add(time.Second)
+	younger := lend(2, m.now)
+	lend(3, m.now.Add(time.Second))
+	require.Len(t, s.delegations.recent.records, 2)
+
+	status := func(id string) identity.DelegationStatus {
+		for _, d := range m.fsm.View().Delegations(DelegationFilter{Agent: "a"}, "", 10) {
+			if d.ID == id {
+				return d.Status
+			}
+		}
+		return ""
+	}
+	m.do(WithdrawDelegation{ID: older})
+	require.Len(t, s.delegations.recent.records, 2)
+	require.Equal(t, identity.DelegationWithdrawn, status(older))
+
+	m.do(WithdrawDelegation{ID: younger})
+	require.Empty(t, s.delegations.recent.records, "one that is kept aside itself is filed first")
+	require.Equal(t, identity.DelegationWithdrawn, status(younger))
+	require.Len(t, m.fsm.View().Delegations(DelegationFilter{Agent: "a"}, "", 10), 3)
+}

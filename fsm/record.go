@@ -210,7 +210,7 @@ func findLead(leads *indexNode[*record], hash uint64, principal string, agent un
 
 // replace puts a changed copy in the place of a record with the same id, agent, principal and expiry.
 func (t *records) replace(r *record) {
-	t.fileAll()
+	t.settle(r)
 	if r.inactive {
 		t.unpair(r)
 	}
@@ -221,7 +221,7 @@ func (t *records) replace(r *record) {
 }
 
 func (t *records) remove(r *record) {
-	t.fileAll()
+	t.settle(r)
 	t.byID.delete(r)
 	t.byAgent.delete(r)
 	t.byPrincipal.delete(r)
