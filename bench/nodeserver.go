@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/deputy-id/deputy/internal/machine"
@@ -115,9 +116,11 @@ func serveServer(ctx context.Context, o server.Options, in io.Reader, out io.Wri
 		defer cancel()
 		err = errors.Join(err, node.Stop(stopping))
 	}()
+	var headroom sync.WaitGroup
+	defer headroom.Wait()
 	running, cancelRunning := context.WithCancel(ctx)
 	defer cancelRunning()
-	go server.KeepHeadroom(running, machine.AvailableMemory()) // as the command does
+	headroom.Go(func() { server.KeepHeadroom(running, machine.AvailableMemory()) }) // as the command does
 	scheme := "http://"
 	if o.Config.Public.TLSCert != "" {
 		scheme = "https://"

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Go collects garbage when the heap has doubled, and a collection costs by what lives, not by what it frees. A node whose
-// tables have a few dozen megabytes would collect several times a second under load, on all processors, to save less
-// memory than anybody would miss. So a heap of which less than headroom lives is collected once it has grown by that much; a
-// larger one when it has doubled, as ever. It is never more than headroom beyond Go's own rule.
+// Go collects garbage when the heap has grown by as much as lives, stacks and globals included, and a collection costs by
+// that, not by what it frees. A node whose tables have a few dozen megabytes would collect several times a second under load,
+// on all processors, to save less memory than anybody would miss. So where less than headroom lives, the heap is collected once
+// it has grown by that much, and by Go's own rule where more does.
 const (
 	headroom = 256 << 20
 	// headroomShare keeps it to a part of the memory that is to be had when the server has started.
@@ -26,7 +26,7 @@ const (
 	headroomStep = 10
 )
 
-// KeepHeadroom has this process collect garbage seldom while little of its heap lives, until ctx ends. The setting is the
+// KeepHeadroom has this process collect garbage seldom while little of its memory lives, until ctx ends. The setting is the
 // process's own, so this is for a process that is one server and nothing else. It does nothing where the operator has set
 // GOGC; a limit by GOMEMLIMIT holds whatever is done here. Available is the memory that is to be had; 0 where nobody tells.
 func KeepHeadroom(ctx context.Context, available int64) {
@@ -37,13 +37,13 @@ func KeepHeadroom(ctx context.Context, available int64) {
 	if available > 0 {
 		room = min(room, uint64(available)/headroomShare)
 	}
-	defer func() { debug.SetGCPercent(ordinaryGCPercent) }()
+	before := debug.SetGCPercent(ordinaryGCPercent)
+	defer func() { debug.SetGCPercent(before) }()
 	ticker := time.NewTicker(headroomLook)
 	defer ticker.Stop()
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	alive := newLiving()
 	for percent := ordinaryGCPercent; ; {
-		metrics.Read(live)
-		if next := gcPercent(live[0].Value.Uint64(), room); next > percent+percent/headroomStep || next < percent-percent/headroomStep {
+		if next := nextGCPercent(percent, alive.bytes(), room); next != percent {
 			debug.SetGCPercent(next)
 			percent = next
 		}
@@ -55,10 +55,55 @@ func KeepHeadroom(ctx context.Context, available int64) {
 	}
 }
 
-// gcPercent is the GOGC by which a heap is collected once it has grown by room, or doubled where more of it lives.
-func gcPercent(live, room uint64) int {
-	if live >= room {
+// nextGCPercent is the GOGC after percent, by which the heap is collected once it has grown by room, or by what lives where that
+// is more.
+func nextGCPercent(percent int, living, room uint64) int {
+	if living >= room {
 		return ordinaryGCPercent
 	}
-	return int(min(room*ordinaryGCPercent/max(live, 1), mostGCPercent)) //nolint:gosec // at most mostGCPercent
+	next := int(min(room*ordinaryGCPercent/max(living, 1), mostGCPercent)) //nolint:gosec // at most mostGCPercent
+	if step := percent / headroomStep; next >= percent-step && next <= percent+step {
+		return percent
+	}
+	return next
+}
+
+// living reads what of the memory lives, as Go counts it to tell when to collect.
+type living struct {
+	samples []metrics.Sample
+	cycles  uint64 // of collections, before the first look
+}
+
+const (
+	sampleLive = iota
+	sampleStacks
+	sampleGlobals
+	sampleCycles
+	sampleObjects
+)
+
+func newLiving() *living {
+	l := &living{samples: []metrics.Sample{
+		sampleLive:    {Name: "/gc/heap/live:bytes"},
+		sampleStacks:  {Name: "/gc/scan/stack:bytes"},
+		sampleGlobals: {Name: "/gc/scan/globals:bytes"},
+		sampleCycles:  {Name: "/gc/cycles/total:gc-cycles"},
+		sampleObjects: {Name: "/memory/classes/heap/objects:bytes"},
+	}}
+	metrics.Read(l.samples)
+	l.cycles = l.of(sampleCycles)
+	return l
+}
+
+func (l *living) of(sample int) uint64 { return l.samples[sample].Value.Uint64() }
+
+// bytes is what lived at the last collection. Until there is one that is the most it can be: a start may have loaded all that
+// there is without any.
+func (l *living) bytes() uint64 {
+	metrics.Read(l.samples)
+	heap := l.of(sampleLive)
+	if l.of(sampleCycles) == l.cycles {
+		heap = l.of(sampleObjects)
+	}
+	return heap + l.of(sampleStacks) + l.of(sampleGlobals)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,9 +136,11 @@ func (a *app) serve(ctx context.Context, f *serverFlags) error {
 		}
 		return err
 	}
+	var headroom sync.WaitGroup
+	defer headroom.Wait()
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go server.KeepHeadroom(running, machine.AvailableMemory())
+	headroom.Go(func() { server.KeepHeadroom(running, machine.AvailableMemory()) })
 	if f.dev {
 		access := &devAccess{Address: "http://" + node.PublicAddr(), Token: node.RootToken()}
 		if err := a.announce(access); err != nil {
