@@ -60,7 +60,7 @@ func TestIdleClusterStaysFreshForHours(t *testing.T) {
 		require.ErrorIs(t, l.Check(), cluster.ErrNoLease)
 		run(t, l)
 		hours := 12
-		if racedetector.Enabled { // the second hour has no races that the first has not
+		if racedetector.Enabled { // the fourth hour has no races that the first three have not
 			hours = 3
 		}
 		for range hours {

@@ -145,18 +145,29 @@ func (t *tail) repeating(took int64) bool {
 		return true
 	}
 	applied := n.o.Applied.Applied()
-	switch {
-	case applied >= n.stores.had:
-		t.repeated = true
-	case r.LastIndex() < n.stores.had: // the end of the log was never committed, and is gone
-		t.repeated = true
-	case r.AppliedIndex() >= n.stores.had && applied == t.applied: // it ends with entries of raft's own, which no state machine sees
-		t.repeated = true
-	case took >= repeatShare*int64(n.tuning.SnapshotApply):
-		t.repeated = true
-	}
+	t.repeated = over(replay{
+		had: n.stores.had, applied: applied, before: t.applied, handedOut: r.AppliedIndex(), last: r.LastIndex(),
+		took: took, most: repeatShare * int64(n.tuning.SnapshotApply),
+	})
 	t.applied = applied
 	return !t.repeated
+}
+
+// replay is how far the log that there was at a start has been applied again.
+type replay struct {
+	had             uint64 // index of its last entry
+	applied, before uint64 // by the state machine, now and a look ago
+	handedOut       uint64 // by raft to the state machine; its own entries count as such
+	last            uint64 // index of the last entry that there is now
+	took, most      int64  // nanoseconds
+}
+
+// over reports whether nothing is to be put off any more for its sake.
+func over(r replay) bool {
+	return r.applied >= r.had ||
+		r.last < r.had || // its end was never committed, and is gone
+		r.handedOut >= r.had && r.applied == r.before || // it ends with entries of raft's own, which no state machine sees
+		r.took >= r.most
 }
 
 // SnapshotBytes is the size of the snapshot from which Start restores the state; 0 where there is none.

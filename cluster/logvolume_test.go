@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,12 +107,12 @@ func TestALogThatTakesLongToApplyIsCutByASnapshot(t *testing.T) {
 type behind struct {
 	Progress
 	held  atomic.Bool
-	asked atomic.Uint64
+	since time.Time
 }
 
 func (b *behind) Applied() uint64 {
 	if b.held.Load() {
-		return b.asked.Add(1) % 2
+		return uint64(time.Since(b.since) / (500 * time.Millisecond)) // further at each look, which are a second apart
 	}
 	return b.Progress.Applied()
 }
@@ -119,11 +120,13 @@ func (b *behind) Applied() uint64 {
 func TestNoSnapshotIsWrittenWhileAStartAppliesTheLog(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t)
-	n.commit(tableCommand{Note: "short"})
+	for range 60 { // more than half a minute's, at the rate of behind
+		n.commit(tableCommand{Note: "short"})
+	}
 	n.stop()
 	n.o.Tuning.SnapshotBytes = 1
 	n.open()
-	progress := &behind{Progress: n.table}
+	progress := &behind{Progress: n.table, since: time.Now()}
 	progress.held.Store(true)
 	n.Node.o.Applied = progress
 	n.start()
@@ -134,6 +137,28 @@ func TestNoSnapshotIsWrittenWhileAStartAppliesTheLog(t *testing.T) {
 
 	progress.held.Store(false)
 	eventually(t, func() bool { return wholeSnapshots(n) > 0 })
+}
+
+func TestWhenALogHasBeenAppliedAgain(t *testing.T) {
+	t.Parallel()
+	underWay := replay{had: 100, applied: 40, before: 30, handedOut: 90, last: 120, took: 4, most: 5}
+	for name, c := range map[string]struct {
+		change func(*replay)
+		over   bool
+	}{
+		"it is under way":                      {func(*replay) {}, false},
+		"all of it is":                         {func(r *replay) { r.applied = 100 }, true},
+		"raft has handed all out, not yet":     {func(r *replay) { r.handedOut = 100 }, false},
+		"it ends with entries of raft's own":   {func(r *replay) { r.handedOut, r.applied, r.before = 100, 98, 98 }, true},
+		"one entry takes long":                 {func(r *replay) { r.before = 40 }, false},
+		"nothing was applied yet":              {func(r *replay) { r.handedOut, r.applied, r.before = 100, 0, math.MaxUint64 }, false},
+		"its end was never committed":          {func(r *replay) { r.last = 99 }, true},
+		"it takes so long that it may not end": {func(r *replay) { r.took = 5 }, true},
+	} {
+		r := underWay
+		c.change(&r)
+		require.Equal(t, c.over, over(r), name)
+	}
 }
 
 // Raft's own entries come to no state machine: a log that ends with one is applied all the same.

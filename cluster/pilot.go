@@ -219,11 +219,14 @@ func (p *pilot) spares(id raft.ServerID) error {
 	p.mu.Lock()
 	report, known := p.members[string(id)]
 	p.mu.Unlock()
-	if count := countVoters(config); count%2 == 1 && count <= maxVoters && known && report.healthy {
+	if count := countVoters(config); needed(count, known && report.healthy) {
 		return fmt.Errorf("server %s is healthy and one of %d voters: the plan is of before", id, count)
 	}
 	return nil
 }
+
+// needed reports whether no plan of the promoter's takes the vote from such a voter of so many.
+func needed(count int, healthy bool) bool { return healthy && count%2 == 1 && count <= maxVoters }
 
 func (g guardedRaft) guard(id raft.ServerID, now raft.ServerSuffrage, change func(index uint64) raft.IndexFuture) raft.IndexFuture {
 	config, index, err := configuration(g.Raft)

@@ -56,3 +56,22 @@ func TestAHealthyVoterOfThreeKeepsItsVote(t *testing.T) {
 	seesItDead := &pilot{raft: p.raft, members: map[string]memberReport{string(other): {}}}
 	require.NoError(t, seesItDead.spares(other), "a dead one may lend its vote")
 }
+
+func TestWhoseVoteIsNeeded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		count   int
+		healthy bool
+		needed  bool
+	}{
+		{3, true, true},
+		{maxVoters, true, true},
+		{3, false, false},             // lends it to one that is alive
+		{2, true, false},              // a change that was cut short is undone
+		{4, true, false},              // likewise
+		{maxVoters + 2, true, false},  // too many
+		{maxVoters + 2, false, false}, // likewise
+	} {
+		require.Equal(t, c.needed, needed(c.count, c.healthy), "%+v", c)
+	}
+}
