@@ -224,6 +224,6 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 		w.session(t, s, rapid.Bool().Draw(t, "runtime"))
 	})
 	t.Logf("%d minted; refused: %v; tool calls allowed: %d, denied: %d", w.minted, w.refused, w.decided[true], w.decided[false])
-	require.NotZero(t, w.minted)
+	require.Greater(t, w.minted, 1, "of the random ones, too")
 	require.NotEmpty(t, w.refused)
 }

@@ -6,7 +6,6 @@ import (
 	"log"
 	"net"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,28 +14,14 @@ import (
 	"github.com/deputy-id/deputy/internal/testbinary"
 )
 
-// workshop is where the binary is built, for all tests of this run.
-var workshop string
+// workshop makes the binary that runs start their processes with.
+var workshop testbinary.Workshop
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "deputy-bench-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	workshop = dir
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// built is the deputy binary that runs start their processes with. It is built without the race detector, whatever the
-// tests are: a run loads it, and each package that it is made of has tests of its own.
-var built = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
+func TestMain(m *testing.M) { os.Exit(workshop.Run(m.Run)) }
 
 func deputy(t *testing.T) string {
 	t.Helper()
-	path, err := built()
+	path, err := workshop.Binary()
 	require.NoError(t, err)
 	return path
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/deputy-id/deputy/api/wire"
 	"github.com/deputy-id/deputy/client"
+	"github.com/deputy-id/deputy/internal/racedetector"
 )
 
 func percentile(took []time.Duration, p int) time.Duration {
@@ -21,7 +22,7 @@ func percentile(took []time.Duration, p int) time.Duration {
 func TestRevocationReachesAValidatorInTime(t *testing.T) {
 	const promise, stops, tries = 50 * time.Millisecond, 200, 3
 	limit := promise
-	if raceDetector {
+	if racedetector.Enabled {
 		limit *= 10
 	}
 	s := newService(t, 3, 0, nil)
@@ -60,7 +61,7 @@ func TestRevocationReachesAValidatorInTime(t *testing.T) {
 }
 
 func TestValidateAllocatesNothing(t *testing.T) {
-	if raceDetector {
+	if racedetector.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	n, m := newFakeNode(t), newMint(t)

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 
 // collector is how it is set now.
 func collector() (percent int, limit int64) {
-	percent = debug.SetGCPercent(100)
-	debug.SetGCPercent(percent)
-	return percent, debug.SetMemoryLimit(-1)
+	set := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"}}
+	metrics.Read(set)
+	return int(set[0].Value.Uint64()), int64(set[1].Value.Uint64())
 }
 
 func TestCollectingIsPutOffWithinBounds(t *testing.T) {

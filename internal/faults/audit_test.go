@@ -129,7 +129,7 @@ func requireRecorded(t *testing.T, n *node, root string, sessions []string) int 
 // verifyLog has the program itself check the log from its first record on.
 func verifyLog(t *testing.T, n *node, root string) {
 	t.Helper()
-	path, err := binary()
+	path, err := workshop.Binary()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(within(t, requestWait), path, "audit", "verify", n.data())
 	cmd.Env = append(os.Environ(), "DEPUTY_ADDR="+n.url(), "DEPUTY_TOKEN="+root)

@@ -27,7 +27,7 @@ func moveInside() (int, error) {
 			return 1, fmt.Errorf("this suite needs the command %s; install %s", tool, from)
 		}
 	}
-	path, err := binary() // built out here: a build may want the network
+	path, err := workshop.Binary() // built out here: a build may want the network
 	if err != nil {
 		return 1, err
 	}

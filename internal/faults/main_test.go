@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,17 +15,10 @@ import (
 
 const defaultRounds = 20
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "deputy-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	workshop = dir
-	code := run(m)
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+// workshop makes the binary, for all tests of this run.
+var workshop testbinary.Workshop
+
+func TestMain(m *testing.M) { os.Exit(workshop.Run(func() int { return run(m) })) }
 
 // run runs the tests, in namespaces of their own where they ask for that.
 func run(m *testing.M) int {
@@ -47,11 +39,6 @@ func run(m *testing.M) int {
 	}
 	return code
 }
-
-// workshop is where the binary is built, for all tests of this run.
-var workshop string
-
-var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
 
 // needsFaults skips a test outside its tier.
 func needsFaults(t *testing.T) {

@@ -74,7 +74,7 @@ func (n *node) url() string        { return "http://" + n.public }
 func (n *node) launch(t *testing.T) {
 	t.Helper()
 	require.Nil(t, n.process, "%s runs already", n.id)
-	path, err := binary()
+	path, err := workshop.Binary()
 	require.NoError(t, err)
 	log, err := os.OpenFile(n.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)

@@ -1,32 +1,16 @@
 package interop
 
 import (
-	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/deputy-id/deputy/internal/testbinary"
 )
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "deputy-interop-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	workshop = dir
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+// workshop makes the binary, for all tests of this run.
+var workshop testbinary.Workshop
 
-// workshop is where the binary is built, for all tests of this run.
-var workshop string
-
-// It is built without the race detector, whatever the tests are: what is looked at is what others make of its answers,
-// and each package that it is made of has tests of its own.
-var binary = sync.OnceValues(func() (string, error) { return testbinary.In(workshop) })
+func TestMain(m *testing.M) { os.Exit(workshop.Run(m.Run)) }
 
 // inCI reports whether nothing may be skipped for want of a program.
 func inCI() bool { return os.Getenv("CI") == "true" }

@@ -53,7 +53,7 @@ func TestGoExamplesOfTheManualAreTheOnesThatRun(t *testing.T) {
 func preparedNode(t *testing.T) []string {
 	t.Helper()
 	n := startNode(t)
-	path, err := binary()
+	path, err := workshop.Binary()
 	require.NoError(t, err)
 	bin := t.TempDir()
 	require.NoError(t, os.Symlink(path, filepath.Join(bin, "deputy")))

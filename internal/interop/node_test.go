@@ -39,7 +39,7 @@ type node struct {
 // startNode starts a node, which ends with the test.
 func startNode(t *testing.T) *node {
 	t.Helper()
-	path, err := binary()
+	path, err := workshop.Binary()
 	require.NoError(t, err)
 	output := &record{}
 	cmd := exec.Command(path, "server", "--dev", "--listen", "127.0.0.1:0")
