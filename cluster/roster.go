@@ -39,6 +39,7 @@ type roster struct {
 
 	seed   atomic.Pointer[seed]
 	saving sync.Mutex // serialises changes of seed and of the file
+	held   uint64     // the index of the replicated table that seed was last held against; under saving
 }
 
 // seed is Peers with an index by id and key. It is never modified.
@@ -148,11 +149,13 @@ func (r *roster) refresh() (changed bool, err error) {
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	s := r.seed.Load()
-	if s.Index > r.progress.Applied() {
+	applied := r.progress.Applied()
+	if s.Index > applied || applied == r.held {
 		return false, nil
 	}
 	members, index := r.consistent()
 	if len(members) == 0 || sameMembers(members, s.Members) {
+		r.held = applied // read before the table was, which is therefore not older
 		return false, nil
 	}
 	return true, r.replace(Peers{ClusterID: s.ClusterID, Index: index, Members: members, GossipKeys: s.GossipKeys})

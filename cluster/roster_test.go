@@ -63,6 +63,42 @@ func TestTheFileSpeaksUntilTheLogHasCaughtUp(t *testing.T) {
 	require.Equal(t, p.GossipKeys, r.peers().GossipKeys)
 }
 
+// The table is looked at many times a second, and is the same while nothing has been applied.
+func TestATableIsReadOnceForEachIndex(t *testing.T) {
+	t.Parallel()
+	r, f := newTestRoster(t)
+	p := peersOf(t, 50, "n1", "n2")
+	reads := &countedReads{Directory: f}
+	r.directory = reads
+	f.state.Members["n1"], f.applied = p.Members[0], 7
+	for range 3 {
+		_, err := r.refresh()
+		require.NoError(t, err)
+	}
+	require.Equal(t, 2, reads.count, "once to find that it has changed, and once to find that it hasn't since")
+
+	// A table is published before its index, so a newer one may be read at an older index.
+	f.state.Members["n2"] = p.Members[1]
+	changed, err := r.refresh()
+	require.NoError(t, err)
+	require.False(t, changed)
+	f.applied = 8
+	changed, err = r.refresh()
+	require.NoError(t, err)
+	require.True(t, changed)
+	require.Equal(t, 3, reads.count)
+}
+
+type countedReads struct {
+	Directory
+	count int
+}
+
+func (c *countedReads) Members() []Member {
+	c.count++
+	return c.Directory.Members()
+}
+
 func TestOnlyANewerTableIsAdopted(t *testing.T) {
 	t.Parallel()
 	r, f := newTestRoster(t)
