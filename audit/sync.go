@@ -40,14 +40,16 @@ type syncer struct {
 	oldest  time.Time // of what isn't synced; zero where all is
 	younger time.Time // the same for what came since the running sync began
 	running bool
+	slowest time.Duration // of the syncs lately: what a longer one took is forgotten by a sixteenth with each
 	failed  error
 }
 
 func newSyncer(f file, at mark, within time.Duration, m *metrics) *syncer {
-	return &syncer{within: within, kick: make(chan struct{}, 1), file: f, written: at, synced: at, metrics: m}
+	return &syncer{within: within, kick: make(chan struct{}, 1), file: f, written: at, synced: at, metrics: m, slowest: within}
 }
 
-// run syncs until ctx ends. A sync begins at half time, so that it may take the other half.
+// run syncs until ctx ends. A sync begins as late as the slowest one lately would have been in time four times over:
+// each keeps a processor and the disk busy, however little there is to sync.
 func (s *syncer) run(ctx context.Context) {
 	for {
 		select {
@@ -55,7 +57,7 @@ func (s *syncer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		timer := time.NewTimer(s.within/2 - s.unsynced(time.Now()))
+		timer := time.NewTimer(s.within - s.margin() - s.unsynced(time.Now()))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -106,11 +108,13 @@ func (s *syncer) sync() error {
 
 	began := time.Now()
 	err := s.file.Sync()
-	s.metrics.syncSeconds.Observe(time.Since(began).Seconds())
+	took := time.Since(began)
+	s.metrics.syncSeconds.Observe(took.Seconds())
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = false
+	s.slowest = max(took, s.slowest-s.slowest/16)
 	if err != nil {
 		s.failed = fmt.Errorf("syncing: %w", err)
 		s.onFailure()
@@ -130,6 +134,13 @@ func (s *syncer) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
+}
+
+// margin is what is kept of the time for the sync itself: a half at most, so that not all of it goes into syncing.
+func (s *syncer) margin() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(max(4*s.slowest, s.within/8), s.within/2)
 }
 
 // unsynced is the age of the oldest record that isn't on the disk for certain.
