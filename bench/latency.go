@@ -72,7 +72,8 @@ func (o *LatencyOptions) validate() error {
 }
 
 // MeasureLatency finds what a server of the run's own can do at most, by a closed loop, and then offers half of that,
-// open, run after run: mint, introspection, and after each the empty handler at the same rate.
+// open, run after run: mint, introspection, and between them the empty handler at the same rates; at that of mint also
+// handler + sign, which shows how much of a mint's latency any server on this machine would have that signs.
 func MeasureLatency(ctx context.Context, o LatencyOptions) (_ *result.Result, err error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -104,22 +105,25 @@ func MeasureLatency(ctx context.Context, o LatencyOptions) (_ *result.Result, er
 // latencyRun is one MeasureLatency under way.
 type latencyRun struct {
 	LatencyOptions
-	drive    drive // its ground and fixture
-	ceilings *ceilingServer
-	pairs    []*latencyPair
-	reasons  []string
+	drive   drive // its ground and fixture
+	pairs   []*latencyPair
+	reasons []string
 }
 
-// latencyPair is a workload and the empty handler at its rate.
+// latencyPair is a workload, and the ceilings at its rate.
 type latencyPair struct {
 	name     string
 	target   time.Duration
 	maximum  float64 // closed loop
-	measured latencySubject
-	empty    latencySubject
+	ceilings *ceilingServer
+	measured *latencySubject
+	empty    *latencySubject
+	subjects []*latencySubject // those two, and what else is shown beside them
 }
 
 type latencySubject struct {
+	name      string
+	role      result.Role
 	generator *load.Generator
 	warm      *load.Sample
 	samples   []*load.Sample
@@ -135,11 +139,19 @@ func (m *latencyRun) prepare(ctx context.Context) (err error) {
 	if d.fixture, err = newFixture(ctx, d.ground.api); err != nil {
 		return err
 	}
+	minted, err := d.pool(ctx, 1)
+	if err != nil {
+		return err
+	}
 	for _, w := range []struct {
-		name   string
-		target time.Duration
-		make   func(context.Context, *drive) (*job, error)
-	}{{"mint", MintP99Target, prepareMint}, {"introspect", IntrospectP99Target, prepareWarm}} {
+		name     string
+		target   time.Duration
+		make     func(context.Context, *drive) (*job, error)
+		ceilings []Ceiling
+	}{
+		{"mint", MintP99Target, prepareMint, []Ceiling{CeilingEmpty, CeilingSign}},
+		{"introspect", IntrospectP99Target, prepareWarm, []Ceiling{CeilingEmpty}},
+	} {
 		if d.job, err = w.make(ctx, d); err != nil {
 			return err
 		}
@@ -147,38 +159,49 @@ func (m *latencyRun) prepare(ctx context.Context) (err error) {
 		if err := d.probe(ctx); err != nil {
 			return err
 		}
-		if err := m.addPair(ctx, w.name, w.target); err != nil {
+		p := &latencyPair{name: w.name, target: w.target}
+		m.pairs = append(m.pairs, p) // what it has started by then ends with the run
+		sizes := CeilingOptions{Kinds: w.ceilings, BodyBytes: d.exchange.Body, TokenBytes: len(minted[0])}
+		if p.ceilings, err = startCeilings(ctx, m.Binary, sizes, nil, d.ground.cpus.server, nil); err != nil {
+			return err
+		}
+		if err := p.prepare(d, w.ceilings, m.Connections); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addPair makes the generators of the workload that the drive has just prepared.
-func (m *latencyRun) addPair(ctx context.Context, name string, target time.Duration) error {
-	d := &m.drive
-	if m.ceilings == nil {
-		var err error
-		sizes := CeilingOptions{Kinds: []Ceiling{CeilingEmpty}, BodyBytes: d.exchange.Body, TokenBytes: DefaultTokenBytes}
-		if m.ceilings, err = startCeilings(ctx, m.Binary, sizes, nil, d.ground.cpus.server, nil); err != nil {
+// prepare makes the generators of the workload that the drive has just prepared: of the nodes, and of the ceilings, which
+// get the same requests.
+func (p *latencyPair) prepare(d *drive, ceilings []Ceiling, connections int) (err error) {
+	plan := load.Plan{Nodes: d.ground.nodes, Operations: d.job.operations, Work: d.job.work}
+	if p.measured, err = p.add(p.name, result.RoleMeasured, plan, connections); err != nil {
+		return err
+	}
+	work := plan.Work
+	plan.Work = func(connection, node int) load.Work { return unjudged{work(connection, node)} }
+	for _, kind := range ceilings {
+		plan.Nodes = []load.Node{{Address: p.ceilings.addresses[kind]}}
+		s, err := p.add(ceilingTitles[kind], result.RoleBaseline, plan, connections)
+		if err != nil {
 			return err
 		}
+		if kind == CeilingEmpty {
+			p.empty = s
+		}
 	}
-	p := &latencyPair{name: name, target: target}
-	plan := load.Plan{Nodes: d.ground.nodes, Operations: d.job.operations, Work: d.job.work}
-	empty := plan
-	empty.Nodes = []load.Node{{Address: m.ceilings.addresses[CeilingEmpty]}}
-	work := plan.Work
-	empty.Work = func(connection, node int) load.Work { return unjudged{work(connection, node)} }
-	var err error
-	if p.measured.generator, err = load.NewGenerator(plan, m.Connections); err != nil {
-		return err
-	}
-	if p.empty.generator, err = load.NewGenerator(empty, m.Connections); err != nil {
-		return err
-	}
-	m.pairs = append(m.pairs, p)
 	return nil
+}
+
+func (p *latencyPair) add(name string, role result.Role, plan load.Plan, connections int) (*latencySubject, error) {
+	generator, err := load.NewGenerator(plan, connections)
+	if err != nil {
+		return nil, err
+	}
+	s := &latencySubject{name: name, role: role, generator: generator}
+	p.subjects = append(p.subjects, s)
+	return s, nil
 }
 
 // unjudged is work whose answers come from a server that only answers.
@@ -189,7 +212,7 @@ func (unjudged) Judge(_ *load.Call, status int, _ []byte) load.Failure { return 
 func (m *latencyRun) measure(ctx context.Context) error {
 	for _, p := range m.pairs {
 		m.Progress.Show(report.Tick{Phase: "finding the maximum", Subject: p.name, Total: m.Maximum})
-		for _, s := range []*latencySubject{&p.measured, &p.empty} {
+		for _, s := range p.subjects {
 			var err error
 			if s.warm, err = s.generator.RunClosed(ctx, m.WarmUp); err != nil {
 				return err
@@ -207,11 +230,8 @@ func (m *latencyRun) measure(ctx context.Context) error {
 	for n := range m.Runs {
 		for _, p := range m.pairs {
 			shape := load.Constant(p.maximum/2, m.Duration)
-			subjects := []*latencySubject{&p.measured, &p.empty}
-			if n%2 == 1 {
-				subjects[0], subjects[1] = subjects[1], subjects[0] // neither always comes first
-			}
-			for _, s := range subjects {
+			for i := range p.subjects {
+				s := p.subjects[(i+n)%len(p.subjects)] // none always comes first
 				m.Progress.Show(report.Tick{Phase: fmt.Sprintf("run %d of %d", n+1, m.Runs), Subject: p.name, Total: m.Duration})
 				sample, err := s.generator.RunOpen(ctx, load.OpenOptions{Shape: shape})
 				if err != nil {
@@ -219,8 +239,8 @@ func (m *latencyRun) measure(ctx context.Context) error {
 				}
 				s.samples = append(s.samples, sample)
 				what := p.name
-				if s == &p.empty {
-					what = "the empty handler, as " + p.name
+				if s != p.measured {
+					what = s.name + ", as " + p.name
 				}
 				m.judge(fmt.Sprintf("%s, run %d", what, n+1), sample)
 			}
@@ -248,7 +268,7 @@ func (s *latencySubject) p99() []float64 {
 func (m *latencyRun) result() (*result.Result, error) {
 	r := &result.Result{
 		Command: m.Command, Environment: environmentOf(), Workload: "latency", Runs: 1,
-		About: fmt.Sprintf("latency of mint and introspection at half of the maximum that a closed loop finds, %d runs of each, and the empty handler at the same rates between them", m.Runs),
+		About: fmt.Sprintf("latency of mint and introspection at half of the maximum that a closed loop finds, %d runs of each, and ceilings at the same rates between them", m.Runs),
 		Load: result.Load{
 			Model: result.Open, Arrival: "constant", Connections: m.Connections, Seconds: m.Duration.Seconds(), WarmUp: m.WarmUp.Seconds(),
 			Rounds: m.Runs, LateAfter: float64(load.DefaultLateAfter.Microseconds()),
@@ -259,15 +279,12 @@ func (m *latencyRun) result() (*result.Result, error) {
 	r.Environment.ServerCPUs, r.Environment.GeneratorCPUs, r.Environment.Pinned = cpus.server, cpus.generator, cpus.pinned()
 	for _, p := range m.pairs {
 		rate := p.maximum / 2
-		for _, s := range []struct {
-			name    string
-			role    result.Role
-			subject *latencySubject
-		}{
-			{fmt.Sprintf("%s at %s/s", p.name, whole(rate)), result.RoleMeasured, &p.measured},
-			{fmt.Sprintf("empty handler at %s/s, as %s", whole(rate), p.name), result.RoleBaseline, &p.empty},
-		} {
-			subject, err := s.subject.outcome(s.name, s.role)
+		for _, s := range p.subjects {
+			name := fmt.Sprintf("%s at %s/s", s.name, whole(rate))
+			if s != p.measured {
+				name += ", as " + p.name
+			}
+			subject, err := s.outcome(name)
 			if err != nil {
 				return nil, err
 			}
@@ -285,12 +302,12 @@ func (m *latencyRun) result() (*result.Result, error) {
 }
 
 // outcome puts the runs together.
-func (s *latencySubject) outcome(name string, role result.Role) (result.Subject, error) {
+func (s *latencySubject) outcome(name string) (result.Subject, error) {
 	total := load.NewSample(len(s.samples[0].Operations))
 	for _, sample := range s.samples {
 		total.Add(sample)
 	}
-	subject, err := subjectOf(name, role, &total.Operations[0], total.Elapsed.Seconds())
+	subject, err := subjectOf(name, s.role, &total.Operations[0], total.Elapsed.Seconds())
 	if err != nil {
 		return subject, err
 	}
@@ -336,14 +353,12 @@ func (p *latencyPair) objectives(slo *result.SLO, runs int) {
 
 func (m *latencyRun) close() error {
 	for _, p := range m.pairs {
-		for _, s := range []*latencySubject{&p.measured, &p.empty} {
-			if s.generator != nil {
-				s.generator.Close()
-			}
+		for _, s := range p.subjects {
+			s.generator.Close()
 		}
-	}
-	if m.ceilings != nil {
-		m.ceilings.stop()
+		if p.ceilings != nil {
+			p.ceilings.stop()
+		}
 	}
 	if m.drive.ground == nil {
 		return nil
