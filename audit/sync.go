@@ -40,12 +40,12 @@ type syncer struct {
 	oldest  time.Time // of what isn't synced; zero where all is
 	younger time.Time // the same for what came since the running sync began
 	running bool
-	slowest time.Duration // of the syncs lately: what a longer one took is forgotten by a sixteenth with each
+	slowest time.Duration // of the syncs lately: what a longer one took is forgotten by half in seven seconds of them
 	failed  error
 }
 
 func newSyncer(f file, at mark, within time.Duration, m *metrics) *syncer {
-	return &syncer{within: within, kick: make(chan struct{}, 1), file: f, written: at, synced: at, metrics: m, slowest: within}
+	return &syncer{within: within, kick: make(chan struct{}, 1), file: f, written: at, synced: at, metrics: m, slowest: within / 4}
 }
 
 // run syncs until ctx ends. A sync begins as late as the slowest one lately would have been in time four times over:
@@ -114,7 +114,7 @@ func (s *syncer) sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = false
-	s.slowest = max(took, s.slowest-s.slowest/16)
+	s.slowest = max(took, s.slowest-s.slowest/256)
 	if err != nil {
 		s.failed = fmt.Errorf("syncing: %w", err)
 		s.onFailure()
@@ -136,11 +136,12 @@ func (s *syncer) failure() error {
 	return s.failed
 }
 
-// margin is what is kept of the time for the sync itself: a half at most, so that not all of it goes into syncing.
+// margin is what is kept of the time for the sync itself: a quarter, as a disk may be slow all at once, up to a half, so
+// that not all of it goes into syncing.
 func (s *syncer) margin() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return min(max(4*s.slowest, s.within/8), s.within/2)
+	return min(max(4*s.slowest, s.within/4), s.within/2)
 }
 
 // unsynced is the age of the oldest record that isn't on the disk for certain.

@@ -30,11 +30,11 @@ func TestSyncsBeginLateAndEndInTime(t *testing.T) {
 		took        func(sync int) time.Duration
 		least, most int // syncs a second
 	}{
-		"a quick disk":               {func(int) time.Duration { return 200 * time.Microsecond }, 20, 24},
+		"a quick disk":               {func(int) time.Duration { return 200 * time.Microsecond }, 24, 30},
 		"one that takes 5 ms":        {func(int) time.Duration { return 5 * time.Millisecond }, 27, 34},
 		"one that takes half of it":  {func(int) time.Duration { return within/2 - time.Millisecond }, 36, 42},
-		"one that is slow at times":  {func(n int) time.Duration { return time.Duration(1+5*(n%9/8)) * time.Millisecond }, 20, 34},
-		"one that gets slow at once": {func(n int) time.Duration { return time.Duration(1+5*(n/400)) * time.Millisecond }, 20, 40},
+		"one that is slow at times":  {func(n int) time.Duration { return time.Duration(1+23*(n%50/49)) * time.Millisecond }, 36, 42},
+		"one that gets slow at once": {func(n int) time.Duration { return time.Duration(1+10*min(n/800, 1)) * time.Millisecond }, 22, 42},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtualtime.Test(t, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestSyncsBeginLateAndEndInTime(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})
 				go func() { defer close(done); s.run(ctx) }()
-				const seconds = 20
+				const seconds = 60
 				for n := range uint64(seconds * 1000) {
 					time.Sleep(time.Millisecond)
 					s.wrote(mark{sequence: n + 1}, true)
