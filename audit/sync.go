@@ -40,7 +40,7 @@ type syncer struct {
 	oldest  time.Time // of what isn't synced; zero where all is
 	younger time.Time // the same for what came since the running sync began
 	running bool
-	slowest time.Duration // of the syncs lately: what a longer one took is forgotten by half in seven seconds of them
+	slowest time.Duration // of the syncs lately: what a longer one took is forgotten by half in 177 of them
 	failed  error
 }
 
@@ -48,8 +48,8 @@ func newSyncer(f file, at mark, within time.Duration, m *metrics) *syncer {
 	return &syncer{within: within, kick: make(chan struct{}, 1), file: f, written: at, synced: at, metrics: m, slowest: within / 4}
 }
 
-// run syncs until ctx ends. A sync begins as late as the slowest one lately would have been in time four times over:
-// each keeps a processor and the disk busy, however little there is to sync.
+// run syncs until ctx ends. A sync begins when its margin is left of the time: each keeps a processor and the disk busy,
+// however little there is to sync, so fewer are better.
 func (s *syncer) run(ctx context.Context) {
 	for {
 		select {
@@ -136,8 +136,9 @@ func (s *syncer) failure() error {
 	return s.failed
 }
 
-// margin is what is kept of the time for the sync itself: a quarter, as a disk may be slow all at once, up to a half, so
-// that not all of it goes into syncing.
+// margin is what is kept of the time for the sync itself: four times the slowest lately, but a quarter at least, as a disk
+// may be slow all at once, and half at most, so that not all of it goes into syncing. A sync that takes longer than its
+// margin ends so much late.
 func (s *syncer) margin() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

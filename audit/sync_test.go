@@ -28,13 +28,18 @@ func TestSyncsBeginLateAndEndInTime(t *testing.T) {
 	const within = 50 * time.Millisecond
 	for name, c := range map[string]struct {
 		took        func(sync int) time.Duration
-		least, most int // syncs a second
+		least, most int           // syncs a second
+		late        time.Duration // at the worst
 	}{
-		"a quick disk":               {func(int) time.Duration { return 200 * time.Microsecond }, 24, 30},
-		"one that takes 5 ms":        {func(int) time.Duration { return 5 * time.Millisecond }, 27, 34},
-		"one that takes half of it":  {func(int) time.Duration { return within/2 - time.Millisecond }, 36, 42},
-		"one that is slow at times":  {func(n int) time.Duration { return time.Duration(1+23*(n%50/49)) * time.Millisecond }, 36, 42},
-		"one that gets slow at once": {func(n int) time.Duration { return time.Duration(1+10*min(n/800, 1)) * time.Millisecond }, 22, 42},
+		"a quick disk":               {func(int) time.Duration { return 200 * time.Microsecond }, 24, 30, 0},
+		"one that takes 5 ms":        {func(int) time.Duration { return 5 * time.Millisecond }, 27, 34, 0},
+		"one that takes half of it":  {func(int) time.Duration { return within/2 - time.Millisecond }, 36, 42, 0},
+		"one that is slow at times":  {func(n int) time.Duration { return time.Duration(1+23*(n%50/49)) * time.Millisecond }, 36, 42, 0},
+		"one that gets slow at once": {func(n int) time.Duration { return time.Duration(1+10*min(n/800, 1)) * time.Millisecond }, 22, 42, 0},
+		"and far slower": {
+			func(n int) time.Duration { return time.Duration(1+19*min(n/800, 1)) * time.Millisecond }, 22, 42,
+			20*time.Millisecond - within/4, // what the first one takes beyond a quarter
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtualtime.Test(t, func(t *testing.T) {
@@ -55,7 +60,8 @@ func TestSyncsBeginLateAndEndInTime(t *testing.T) {
 				}
 				cancel()
 				<-done
-				require.LessOrEqual(t, late, within)
+				require.LessOrEqual(t, late, within+c.late)
+				require.Less(t, s.unsynced(time.Now()), within)
 				require.GreaterOrEqual(t, d.syncs, c.least*seconds)
 				require.LessOrEqual(t, d.syncs, c.most*seconds)
 			})

@@ -139,10 +139,6 @@ func (m *latencyRun) prepare(ctx context.Context) (err error) {
 	if d.fixture, err = newFixture(ctx, d.ground.api); err != nil {
 		return err
 	}
-	minted, err := d.pool(ctx, 1)
-	if err != nil {
-		return err
-	}
 	for _, w := range []struct {
 		name     string
 		target   time.Duration
@@ -161,7 +157,7 @@ func (m *latencyRun) prepare(ctx context.Context) (err error) {
 		}
 		p := &latencyPair{name: w.name, target: w.target}
 		m.pairs = append(m.pairs, p) // what it has started by then ends with the run
-		sizes := CeilingOptions{Kinds: w.ceilings, BodyBytes: d.exchange.Body, TokenBytes: len(minted[0])}
+		sizes := CeilingOptions{Kinds: w.ceilings, BodyBytes: d.exchange.Body, TokenBytes: d.exchange.Token}
 		if p.ceilings, err = startCeilings(ctx, m.Binary, sizes, nil, d.ground.cpus.server, nil); err != nil {
 			return err
 		}
@@ -231,18 +227,22 @@ func (m *latencyRun) measure(ctx context.Context) error {
 		for _, p := range m.pairs {
 			shape := load.Constant(p.maximum/2, m.Duration)
 			for i := range p.subjects {
-				s := p.subjects[(i+n)%len(p.subjects)] // none always comes first
+				if n%2 == 1 { // nothing always comes after the same
+					i = len(p.subjects) - 1 - i
+				}
+				s := p.subjects[(i+n/2)%len(p.subjects)]
 				m.Progress.Show(report.Tick{Phase: fmt.Sprintf("run %d of %d", n+1, m.Runs), Subject: p.name, Total: m.Duration})
 				sample, err := s.generator.RunOpen(ctx, load.OpenOptions{Shape: shape})
 				if err != nil {
 					return err
 				}
 				s.samples = append(s.samples, sample)
-				what := p.name
-				if s != p.measured {
-					what = s.name + ", as " + p.name
+				switch s { // the others are only shown
+				case p.measured:
+					m.judge(fmt.Sprintf("%s, run %d", p.name, n+1), sample)
+				case p.empty:
+					m.judge(fmt.Sprintf("%s, as %s, run %d", s.name, p.name, n+1), sample)
 				}
-				m.judge(fmt.Sprintf("%s, run %d", what, n+1), sample)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func TestBareRaftReallyReplicatesWhatItAcknowledges(t *testing.T) {
 	require.Equal(t, 503, status)
 }
 
-func TestLatencyIsMeasuredAtHalfOfTheMaximumBesideAnEmptyHandler(t *testing.T) {
+func TestLatencyIsMeasuredAtHalfOfTheMaximumBesideCeilings(t *testing.T) {
 	r, err := MeasureLatency(t.Context(), LatencyOptions{
 		Binary: deputy(t), Connections: 4, Runs: 2, Duration: 200 * time.Millisecond, Maximum: 200 * time.Millisecond, WarmUp: 50 * time.Millisecond,
 		MaxLag: time.Second,
@@ -64,15 +64,21 @@ func TestLatencyIsMeasuredAtHalfOfTheMaximumBesideAnEmptyHandler(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Check())
 
-	require.Len(t, r.Subjects, 4)
-	for n, role := range []result.Role{result.RoleMeasured, result.RoleBaseline, result.RoleMeasured, result.RoleBaseline} {
+	require.Len(t, r.Subjects, 5)
+	for n, role := range []result.Role{
+		result.RoleMeasured, result.RoleBaseline, result.RoleBaseline, // mint, the empty handler, handler + sign
+		result.RoleMeasured, result.RoleBaseline, // introspection, the empty handler
+	} {
 		s := r.Subjects[n]
 		require.Equal(t, role, s.Role, s.Name)
 		require.Len(t, s.Runs, 2)
 		require.Zero(t, s.Counts.Failed, "%s: %v", s.Name, s.Errors)
 		require.NotNil(t, s.Lag)
 	}
-	require.Equal(t, r.Subjects[0].Counts.Offered, r.Subjects[1].Counts.Offered, "the empty handler is asked as often")
+	for _, pair := range [][2]int{{0, 1}, {0, 2}, {3, 4}} {
+		require.Equal(t, r.Subjects[pair[0]].Counts.Offered, r.Subjects[pair[1]].Counts.Offered, "a ceiling is asked as often")
+	}
+	require.Contains(t, r.Subjects[2].Name, "handler + sign")
 	require.Len(t, r.SLO.Objectives, 4)
 	require.Equal(t, (r.SLO.Objectives[0].Met || r.SLO.Objectives[1].Met) && (r.SLO.Objectives[2].Met || r.SLO.Objectives[3].Met), r.SLO.Met)
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/deputy-id/deputy/identity"
+	"github.com/deputy-id/deputy/internal/racedetector"
 	"github.com/deputy-id/deputy/policy"
 )
 
@@ -197,9 +198,11 @@ func TestNoHopWidensAnything(t *testing.T) {
 		}
 	})
 	t.Logf("granted by number of agents: %v", hops)
-	require.Greater(t, hops[1], 5, "enough must be granted, or the test says nothing")
-	require.Greater(t, hops[2], 5)
-	require.Len(t, hops, 2, "at most two agents")
+	require.LessOrEqual(t, len(hops), 2, "at most two agents")
+	if !racedetector.Enabled { // which lets it draw too few to be sure of
+		require.Greater(t, hops[1], 5, "enough must be granted, or the test says nothing")
+		require.Greater(t, hops[2], 5)
+	}
 }
 
 func requireSoundRefusal(t *rapid.T, err error) {

@@ -78,10 +78,11 @@ func (a *app) benchLatency() *cobra.Command {
 	var self, require bool
 	cmd := &cobra.Command{
 		Use:   "latency",
-		Short: "Latency of mint and introspection at half of the maximum, beside an empty handler's",
+		Short: "Latency of mint and introspection at half of the maximum, beside ceilings",
 		Long: `Bring up one server in memory, find by a closed loop what it can do at most, and offer half of that at a constant
-rate, run after run: mints, introspections, and the empty handler at the same rates in between. What counts is the
-median of the runs' p99. Server and generator share the CPUs unless --pin is given.`,
+rate, run after run: mints, introspections, and the empty handler at the same rates in between; at that of mints also
+handler + sign, which shows what any server here has that signs. What counts is the median of the runs' p99. Server
+and generator share the CPUs unless --pin is given.`,
 		Example: "  deputy bench latency --self",
 		Args:    exactly(),
 	}
