@@ -77,7 +77,7 @@ func TestATableIsReadOnceForEachIndex(t *testing.T) {
 	}
 	require.Equal(t, 2, reads.count, "once to find that it has changed, and once to find that it hasn't since")
 
-	// A table is published before its index, so a newer one may be read at an older index.
+	// What is published before its index is seen with the index at the latest.
 	f.state.Members["n2"] = p.Members[1]
 	changed, err := r.refresh()
 	require.NoError(t, err)
