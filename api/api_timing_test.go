@@ -100,10 +100,10 @@ func (h *hot) call(path, authorization string, form []byte) []byte {
 
 func (h *hot) introspection() []byte { return append([]byte("token="), h.token...) }
 
-// A mint allocates the session's id, policy's grant and one handle text in it; each scope or audience that is
-// asked for is a string more. Introspecting a remembered token allocates nothing.
+// A mint allocates the session's id and the text of one handle; each scope or audience that is asked for is a
+// string more. Introspecting a remembered token allocates nothing.
 const (
-	mintAllocations       = 3
+	mintAllocations       = 2
 	introspectAllocations = 0
 )
 

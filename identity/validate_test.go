@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -151,6 +152,15 @@ func TestSecretMatchesOnlyWhileItLives(t *testing.T) {
 	require.Equal(t, "crd_old", identity.MatchSecret(list, hash, 9).ID)
 	require.Nil(t, identity.MatchSecret(list, hash, 10))
 	require.Nil(t, identity.MatchSecret(list, identity.HashSecret("dps_two"), 9))
+}
+
+// Every caller shows a secret with each request.
+func TestHashingASecretAllocatesNothing(t *testing.T) {
+	secret := "dps_" + strings.Repeat("x", 43)
+	require.Equal(t, sha256.Sum256([]byte(secret)), identity.HashSecret(secret))
+	long := strings.Repeat(secret, 3)
+	require.Equal(t, sha256.Sum256([]byte(long)), identity.HashSecret(long), "whatever a caller sends")
+	require.Zero(t, testing.AllocsPerRun(100, func() { identity.HashSecret(secret) }))
 }
 
 func TestErrorKeepsItsCauseForLogsOnly(t *testing.T) {
