@@ -86,7 +86,8 @@ var somePolicies = rapid.Custom(func(t *rapid.T) *policy.Set {
 	return policy.Compile(list)
 })
 
-// Explain answers as Decide does: 100,000 requests (a fifth of that under the race detector), of which enough are granted and refused in each way.
+// Explain answers as Decide does: 100,000 requests (a fifth of that under the race detector), of which enough are granted and
+// refused in each way.
 func TestExplainAgreesWithDecide(t *testing.T) {
 	const perSet = 50
 	wanted := 100_000
