@@ -189,7 +189,8 @@ func TestWritesResumeWhenTheLeaderDies(t *testing.T) {
 
 func TestADeadVoterLendsItsVoteToAHealthyNonvoter(t *testing.T) {
 	t.Parallel()
-	soon := func(o *Options) { o.Tuning.ReplaceDeadAfter = time.Second }
+	// Soon for a test, and longer than a busy machine keeps a live one from answering.
+	soon := func(o *Options) { o.Tuning.ReplaceDeadAfter = 5 * time.Second }
 	nodes := threeNodes(t, soon)
 	n1 := nodes[0]
 	n4 := n1.join("n4", soon)
@@ -197,8 +198,7 @@ func TestADeadVoterLendsItsVoteToAHealthyNonvoter(t *testing.T) {
 	require.Equal(t, []string{"n1", "n2", "n3"}, voters(n1), "four servers, three votes")
 
 	nodes[1].kill()
-	eventually(t, func() bool { return len(voters(n1)) == 3 && !contains(voters(n1), "n2") }, "n4 votes for n2")
-	require.Equal(t, []string{"n1", "n3", "n4"}, voters(n1))
+	eventually(t, func() bool { return slices.Equal(voters(n1), []string{"n1", "n3", "n4"}) }, "n4 votes for n2")
 	n1.commit(tableCommand{Note: "on"})
 
 	// Back again it listens, and need not vote.

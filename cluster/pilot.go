@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -26,19 +27,21 @@ type pilot struct {
 
 	mu      sync.Mutex
 	members map[string]memberReport
+	planned map[raft.ServerID]bool // the voters that the plan in hand goes by, with what was carried out of it
 }
 
-// memberReport is the last answer of a member.
+// memberReport is the last answer of a member, and what autopilot makes of its answers.
 type memberReport struct {
 	memberStats
 	at      time.Time
 	healthy bool
+	since   time.Time // of the last change of healthy
 }
 
 func newPilot(ctx context.Context, n *Node, r *raft.Raft) *pilot {
 	p := &pilot{node: n, raft: r, ctx: ctx, members: make(map[string]memberReport)}
 	p.autopilot = autopilot.New(guardedRaft{r, p}, integration{p},
-		autopilot.WithPromoter(&promoter{replaceAfter: n.tuning.ReplaceDeadAfter, now: n.o.Clock}),
+		autopilot.WithPromoter(promoter{p}),
 		autopilot.WithUpdateInterval(n.tuning.AutopilotUpdate),
 		autopilot.WithReconcileInterval(n.tuning.AutopilotReconcile),
 		autopilot.WithTimeProvider(clock(n.o.Clock)),
@@ -103,14 +106,19 @@ func (p integration) AutopilotConfig() *autopilot.Config {
 	}
 }
 
+// NotifyState notes how each server is, and since when. Autopilot's own StableSince is the time at which it first
+// saw the server: version 0.3.0 compares the new health with a pointer to itself, and never finds it changed.
 func (p integration) NotifyState(state *autopilot.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.node.o.Clock()
+	maps.DeleteFunc(p.members, func(id string, _ memberReport) bool { return state.Servers[raft.ServerID(id)] == nil })
 	for id, server := range state.Servers {
-		if report, ok := p.members[string(id)]; ok {
-			report.healthy = server.Health.Healthy
-			p.members[string(id)] = report
+		report := p.members[string(id)]
+		if report.since.IsZero() || report.healthy != server.Health.Healthy {
+			report.healthy, report.since = server.Health.Healthy, now
 		}
+		p.members[string(id)] = report
 	}
 }
 
@@ -177,7 +185,9 @@ func (p integration) RemoveFailedServer(*autopilot.Server) {}
 
 // guardedRaft makes autopilot's changes conditional on the configuration that it decided by, and slow enough.
 //
-// Autopilot passes no index, so that promoting a server which was removed a moment ago would add it again.
+// Autopilot passes no index, so that promoting a server which was removed a moment ago would add it again. And it
+// plans by what it gathered some time ago: by a state with two voters of three, of which one did not answer just
+// then, it would take one of three away. So a plan ends where the voters are not those that it goes by.
 //
 // And raft refuses its vote to a candidate that has none in the voter's own configuration. If two servers were
 // promoted in a row while a third lagged behind both changes, and the leader died then, the one that has the
@@ -188,55 +198,63 @@ type guardedRaft struct {
 }
 
 func (g guardedRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, _ uint64, timeout time.Duration) raft.IndexFuture {
-	return g.guard(id, raft.Nonvoter, func(index uint64) raft.IndexFuture { return g.Raft.AddVoter(id, addr, index, timeout) })
+	return g.guard(id, raft.Voter, func(index uint64) raft.IndexFuture { return g.Raft.AddVoter(id, addr, index, timeout) })
 }
 
 func (g guardedRaft) DemoteVoter(id raft.ServerID, _ uint64, timeout time.Duration) raft.IndexFuture {
-	return g.guard(id, raft.Voter, func(index uint64) raft.IndexFuture {
-		if err := g.pilot.spares(id); err != nil {
-			return failedFuture{err}
-		}
-		return g.Raft.DemoteVoter(id, index, timeout)
-	})
+	return g.guard(id, raft.Nonvoter, func(index uint64) raft.IndexFuture { return g.Raft.DemoteVoter(id, index, timeout) })
 }
 
-func countVoters(config raft.Configuration) (n int) {
-	for _, s := range config.Servers {
-		if s.Suffrage == raft.Voter {
-			n++
-		}
-	}
-	return n
-}
-
-// spares reports why a voter is not to lose its vote as things are now. Autopilot plans by what it gathered some time ago: by
-// a state with two voters of three, say, it would take one of three away, and leave two, of which neither may fail.
-func (p *pilot) spares(id raft.ServerID) error {
-	config, _, err := configuration(p.raft)
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	report, known := p.members[string(id)]
-	p.mu.Unlock()
-	if count := countVoters(config); needed(count, known && report.healthy) {
-		return fmt.Errorf("server %s is healthy and one of %d voters: the plan is of before", id, count)
-	}
-	return nil
-}
-
-// needed reports whether no plan of the promoter's takes the vote from such a voter of so many.
-func needed(count int, healthy bool) bool { return healthy && count%2 == 1 && count <= maxVoters }
-
-func (g guardedRaft) guard(id raft.ServerID, now raft.ServerSuffrage, change func(index uint64) raft.IndexFuture) raft.IndexFuture {
+func (g guardedRaft) guard(id raft.ServerID, becomes raft.ServerSuffrage, change func(index uint64) raft.IndexFuture) raft.IndexFuture {
 	config, index, err := configuration(g.Raft)
 	if err != nil {
 		return failedFuture{err}
 	}
-	if s, ok := find(config, string(id)); !ok || s.Suffrage != now {
-		return failedFuture{fmt.Errorf("server %s is no %s any more", id, suffrage(now))}
+	if s, ok := find(config, string(id)); !ok || s.Suffrage == becomes {
+		return failedFuture{fmt.Errorf("server %s can't become a %s: it is one already, or no member any more", id, suffrage(becomes))}
+	}
+	if !g.pilot.carriesOut(config, id, becomes) {
+		return failedFuture{fmt.Errorf("server %s is left as it is: the plan is of before the last change of voters", id)}
 	}
 	return spreadFuture{change(index), g.pilot}
+}
+
+// planFor begins a plan that goes by these servers' standing.
+func (p *pilot) planFor(servers []standing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.planned = make(map[raft.ServerID]bool, len(servers))
+	for _, s := range servers {
+		if s.voter {
+			p.planned[s.id] = true
+		}
+	}
+}
+
+// carriesOut reports whether the configuration's voters are those of the plan in hand, and if so notes the change
+// that is made next. A change that fails leaves the rest of its plan undone, which autopilot drops anyway.
+func (p *pilot) carriesOut(config raft.Configuration, id raft.ServerID, becomes raft.ServerSuffrage) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count := 0
+	for _, s := range config.Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if !p.planned[s.ID] {
+			return false
+		}
+		count++
+	}
+	if count != len(p.planned) {
+		return false
+	}
+	if becomes == raft.Voter {
+		p.planned[id] = true
+	} else {
+		delete(p.planned, id)
+	}
+	return true
 }
 
 // spreadFuture is a change that is over when it is in the log of every server that answers.

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
 	"github.com/stretchr/testify/require"
 )
 
@@ -33,45 +35,85 @@ func TestOnlyRecentAnswersSayThatAllReadSharedEntries(t *testing.T) {
 
 // Autopilot acts by what it gathered some time ago. A plan of when there were two voters is not carried out once there are
 // three.
-func TestAHealthyVoterOfThreeKeepsItsVote(t *testing.T) {
+func TestAPlanEndsWhereTheVotersAreOthers(t *testing.T) {
 	t.Parallel()
 	nodes := threeNodes(t)
 	leader := leaderOf(t, nodes...)
-	p := leader.pilot
-	var other raft.ServerID
-	for _, n := range nodes {
-		if n != leader {
-			other = raft.ServerID(n.o.NodeID)
-		}
+	ids := []raft.ServerID{"n1", "n2", "n3"}
+	other := ids[0]
+	if leader.o.NodeID == string(other) {
+		other = ids[1]
 	}
-	eventually(t, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.members[string(other)].healthy
-	})
-	err := guardedRaft{p.raft, p}.DemoteVoter(other, 0, time.Minute).Error()
-	require.ErrorContains(t, err, "one of 3 voters")
+	stale := &pilot{raft: leader.pilot.raft}
+	stale.planFor(votersOf("n1", "n2"))
+	require.ErrorContains(t, guardedRaft{stale.raft, stale}.DemoteVoter(other, 0, time.Minute).Error(), "before the last change")
+	require.ErrorContains(t, guardedRaft{stale.raft, stale}.AddVoter(other, "", 0, time.Minute).Error(), "already")
+	require.ErrorContains(t, guardedRaft{stale.raft, stale}.AddVoter("n9", "", 0, time.Minute).Error(), "no member")
 	require.Len(t, voters(leader), 3)
-
-	seesItDead := &pilot{raft: p.raft, members: map[string]memberReport{string(other): {}}}
-	require.NoError(t, seesItDead.spares(other), "a dead one may lend its vote")
 }
 
-func TestWhoseVoteIsNeeded(t *testing.T) {
+func TestAPlanFollowsItsOwnChanges(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		count   int
-		healthy bool
-		needed  bool
-	}{
-		{3, true, true},
-		{maxVoters, true, true},
-		{3, false, false},             // lends it to one that is alive
-		{2, true, false},              // a change that was cut short is undone
-		{4, true, false},              // likewise
-		{maxVoters + 2, true, false},  // too many
-		{maxVoters + 2, false, false}, // likewise
-	} {
-		require.Equal(t, c.needed, needed(c.count, c.healthy), "%+v", c)
+	config := func(voters ...raft.ServerID) (c raft.Configuration) {
+		for _, id := range []raft.ServerID{"n1", "n2", "n3", "n4"} {
+			s := raft.Server{ID: id, Suffrage: raft.Nonvoter}
+			if slices.Contains(voters, id) {
+				s.Suffrage = raft.Voter
+			}
+			c.Servers = append(c.Servers, s)
+		}
+		return c
 	}
+	p := &pilot{}
+	require.False(t, p.carriesOut(config("n1"), "n2", raft.Voter), "no plan yet")
+
+	p.planFor(votersOf("n1", "n2", "n3"))
+	require.False(t, p.carriesOut(config("n1", "n2"), "n2", raft.Nonvoter), "one fewer than planned for")
+	require.False(t, p.carriesOut(config("n1", "n2", "n3", "n4"), "n2", raft.Nonvoter), "one more")
+	require.False(t, p.carriesOut(config("n1", "n2", "n4"), "n2", raft.Nonvoter), "as many, and others")
+
+	require.True(t, p.carriesOut(config("n1", "n2", "n3"), "n2", raft.Nonvoter))
+	require.False(t, p.carriesOut(config("n1", "n2", "n3"), "n4", raft.Voter), "its own first change was undone")
+	require.True(t, p.carriesOut(config("n1", "n3"), "n4", raft.Voter))
+	require.True(t, p.carriesOut(config("n1", "n3", "n4"), "n2", raft.Voter))
+}
+
+func votersOf(ids ...raft.ServerID) (servers []standing) {
+	for _, id := range ids {
+		servers = append(servers, standing{id: id, voter: true})
+	}
+	return append(servers, standing{id: "another"})
+}
+
+// TestAVoteIsLentForADeathOnly: what counts is how long a voter has been dead, not how long it has been known.
+func TestAVoteIsLentForADeathOnly(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p := &pilot{
+		node:    &Node{tuning: Tuning{ReplaceDeadAfter: time.Minute}, o: Options{Clock: func() time.Time { return now }}},
+		members: map[string]memberReport{"removed": {}},
+	}
+	planned := func(n2 bool) autopilot.RaftChanges {
+		server := func(state autopilot.RaftState, healthy bool) *autopilot.ServerState {
+			return &autopilot.ServerState{State: state, Health: autopilot.ServerHealth{Healthy: healthy}}
+		}
+		state := &autopilot.State{Leader: "n1", Servers: map[raft.ServerID]*autopilot.ServerState{
+			"n1": server(autopilot.RaftLeader, true), "n2": server(autopilot.RaftVoter, n2),
+			"n3": server(autopilot.RaftVoter, true), "n4": server(autopilot.RaftNonVoter, true),
+		}}
+		integration{p}.NotifyState(state)
+		return promoter{p}.CalculatePromotionsAndDemotions(&autopilot.Config{ServerStabilizationTime: time.Second}, state)
+	}
+	require.Empty(t, planned(true))
+	require.NotContains(t, p.members, "removed")
+	now = now.Add(time.Hour)
+	require.Empty(t, planned(true))
+	require.Empty(t, planned(false), "it misses an answer")
+	now = now.Add(time.Minute - 1)
+	require.Empty(t, planned(false))
+	require.Empty(t, planned(true), "and is back")
+	require.Empty(t, planned(false))
+	now = now.Add(time.Minute)
+	require.Equal(t, autopilot.RaftChanges{Promotions: []raft.ServerID{"n4"}, Demotions: []raft.ServerID{"n2"}}, planned(false))
+	require.Equal(t, map[raft.ServerID]bool{"n1": true, "n2": true, "n3": true}, p.planned)
 }

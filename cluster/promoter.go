@@ -14,25 +14,30 @@ const maxVoters = 5
 
 // promoter decides who votes. The stock promoter of raft-autopilot gives every stable server a vote; this one
 // keeps an odd number, at most five. DESIGN.md has the reasoning.
-type promoter struct {
-	replaceAfter time.Duration
-	now          func() time.Time
-}
+type promoter struct{ *pilot }
 
-var _ autopilot.Promoter = (*promoter)(nil)
+var _ autopilot.Promoter = promoter{}
 
 // CalculatePromotionsAndDemotions is called by autopilot, which applies an unhealthy voter's demotion first,
 // then promotions, and other demotions only in a round without promotions.
-func (p *promoter) CalculatePromotionsAndDemotions(config *autopilot.Config, state *autopilot.State) autopilot.RaftChanges {
+func (p promoter) CalculatePromotionsAndDemotions(config *autopilot.Config, state *autopilot.State) autopilot.RaftChanges {
+	servers := p.standings(state)
+	p.planFor(servers)
+	promote, demote := plan(servers, p.node.o.Clock(), config.ServerStabilizationTime, p.node.tuning.ReplaceDeadAfter)
+	return autopilot.RaftChanges{Promotions: promote, Demotions: demote}
+}
+
+func (p promoter) standings(state *autopilot.State) []standing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	servers := make([]standing, 0, len(state.Servers))
 	for id, s := range state.Servers {
+		report := p.members[string(id)]
 		servers = append(servers, standing{
-			id: id, leader: id == state.Leader, voter: s.HasVotingRights(),
-			healthy: s.Health.Healthy, since: s.Health.StableSince,
+			id: id, leader: id == state.Leader, voter: s.HasVotingRights(), healthy: report.healthy, since: report.since,
 		})
 	}
-	promote, demote := plan(servers, p.now(), config.ServerStabilizationTime, p.replaceAfter)
-	return autopilot.RaftChanges{Promotions: promote, Demotions: demote}
+	return servers
 }
 
 // standing is what matters of a server.
@@ -50,7 +55,8 @@ type standing struct {
 //     losing either stops all writes. The way is only taken when everybody who is to get a vote has been healthy
 //     and caught up for a while, and then in one round.
 //   - An even number is a change that was cut short, or follows a removal. It is completed by a promotion, else
-//     undone by a demotion: four voters bear no more failures than three, and two bear fewer than one.
+//     undone by a demotion: four voters bear no more failures than three, and two bear fewer than one. Neither is
+//     done while a non-voter has been healthy, or been ill, for a moment only: it may soon be ready.
 //   - A voter that has been dead for long lends its vote to a healthy non-voter, if there is one. It stays a
 //     member and may get its vote back later. Without a stand-in it keeps the vote: it may yet return.
 //   - Nobody is ever removed.
@@ -58,16 +64,17 @@ func plan(servers []standing, now time.Time, stabilization, replaceAfter time.Du
 	var voters, ready []standing
 	healthy, coming := 0, false
 	for _, s := range servers {
+		lasts := now.Sub(s.since) >= stabilization
 		switch {
 		case s.voter:
 			voters = append(voters, s)
 			if s.healthy {
 				healthy++
 			}
-		case s.healthy && now.Sub(s.since) >= stabilization:
+		case s.healthy && lasts:
 			ready = append(ready, s)
-		case s.healthy:
-			coming = true
+		case s.healthy || !lasts:
+			coming = true // one answer missed is no illness yet
 		}
 	}
 	// The longest healthy first, and the same order on every leader.
@@ -137,16 +144,16 @@ func ids(servers []standing) []raft.ServerID {
 
 // The rest of autopilot.Promoter says that there are no kinds of servers and that nobody is ever removed.
 
-func (p *promoter) GetServerExt(*autopilot.Config, *autopilot.ServerState) any { return nil }
+func (promoter) GetServerExt(*autopilot.Config, *autopilot.ServerState) any { return nil }
 
-func (p *promoter) GetStateExt(*autopilot.Config, *autopilot.State) any { return nil }
+func (promoter) GetStateExt(*autopilot.Config, *autopilot.State) any { return nil }
 
-func (p *promoter) GetNodeTypes(*autopilot.Config, *autopilot.State) map[raft.ServerID]autopilot.NodeType {
+func (promoter) GetNodeTypes(*autopilot.Config, *autopilot.State) map[raft.ServerID]autopilot.NodeType {
 	return nil
 }
 
-func (p *promoter) FilterFailedServerRemovals(*autopilot.Config, *autopilot.State, *autopilot.FailedServers) *autopilot.FailedServers {
+func (promoter) FilterFailedServerRemovals(*autopilot.Config, *autopilot.State, *autopilot.FailedServers) *autopilot.FailedServers {
 	return &autopilot.FailedServers{}
 }
 
-func (p *promoter) IsPotentialVoter(autopilot.NodeType) bool { return true }
+func (promoter) IsPotentialVoter(autopilot.NodeType) bool { return true }
