@@ -181,12 +181,8 @@ func (n *savedNode) saved(applied uint64) (snapshot, log int64, tail uint64, err
 			return err
 		}
 		if entry.Name() == "state.bin" {
-			// Its folder is named by term, index and time.
-			parts := strings.Split(filepath.Base(filepath.Dir(path)), "-")
-			if len(parts) == 3 {
-				if index, err := strconv.ParseUint(parts[1], 10, 64); err == nil && index > newest {
-					newest, snapshot = index, info.Size()
-				}
+			if index, ok := snapshotIndex(filepath.Base(filepath.Dir(path))); ok && index > newest {
+				newest, snapshot = index, info.Size()
 			}
 		}
 		if filepath.Ext(path) == ".db" {
@@ -198,6 +194,17 @@ func (n *savedNode) saved(applied uint64) (snapshot, log int64, tail uint64, err
 		return 0, 0, 0, fmt.Errorf("looking at the data folder: %w", err)
 	}
 	return snapshot, log, applied - min(applied, newest), nil
+}
+
+// snapshotIndex reads the name of a snapshot's folder: term, index and time. One that was still being written when the
+// server was killed is none; a start passes it over.
+func snapshotIndex(folder string) (uint64, bool) {
+	parts := strings.Split(folder, "-")
+	if len(parts) != 3 || strings.HasSuffix(folder, ".tmp") {
+		return 0, false
+	}
+	index, err := strconv.ParseUint(parts[1], 10, 64)
+	return index, err == nil
 }
 
 // memory of the server's process, now and at its height.

@@ -77,6 +77,17 @@ func TestARestartIsThatOfARealServerWithItsData(t *testing.T) {
 	require.Contains(t, table.String(), "200 of /readyz")
 }
 
+func TestASnapshotHalfWrittenIsNone(t *testing.T) {
+	t.Parallel()
+	for folder, want := range map[string]uint64{
+		"2-23179-1795959509903": 23179, "2-23179-1795959509903.tmp": 0, "snapshots": 0, "2-x-1": 0,
+	} {
+		index, ok := snapshotIndex(folder)
+		require.Equal(t, want, index, folder)
+		require.Equal(t, want > 0, ok, folder)
+	}
+}
+
 func TestARunThatTheMachineCantHoldIsRefused(t *testing.T) {
 	require.NoError(t, holds("memory", 1<<30, 2<<30))
 	require.NoError(t, holds("memory", 1<<40, 0), "nobody tells how much there is")
