@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"math"
 	"unique"
 
 	"github.com/deputy-id/deputy/identity"
@@ -81,34 +80,18 @@ func (s *state) mayLend(p *principalRow, agent *agentRow, regrant bool) *identit
 
 // pairIsFull reports whether a principal has lent to an agent as often as is allowed, in delegations that are active.
 func (s *state) pairIsFull(p *principalRow, agent *agentRow) bool {
-	d := s.delegations
-	hash := hashPair(hashName(d.seed, p.ID), hashName(d.seed, agent.Name))
-	if lead := findLead(d.leads.root, hash, p.ID, agent.text); lead == nil || lead.expires <= s.time {
-		return false // it lasts longest
-	}
-	// Hashes lie in the tree, and records all over the memory: a pair that has too few to be full needs none of them.
-	found := 0
-	count := func(r paired) bool {
-		if r.hash == hash {
-			found++
-		}
-		return r.hash >= hash && found < MaxPairDelegations
-	}
-	if hash < math.MaxUint64 {
-		d.byPair.work.Descend(paired{hash + 1, d.first}, count)
-		if found < MaxPairDelegations {
-			return false
-		}
+	lent := s.pairOf(p, agent)
+	if lent.len() < MaxPairDelegations || lent.lead.expires <= s.time { // it lasts longest
+		return false
 	}
 	return s.activeOfPair(p, agent) == MaxPairDelegations
 }
 
 // activeOfPair counts the active delegations from a principal to an agent, up to MaxPairDelegations.
 func (s *state) activeOfPair(p *principalRow, agent *agentRow) (active int) {
-	pivot := lastOfPair(s.delegations.seed, p.ID, agent.text)
-	s.delegations.byPair.work.Descend(pivot, func(r paired) bool {
-		if !samePair(r.record, pivot.record) || r.expires <= s.time {
-			return false
+	s.pairOf(p, agent).descend(func(r *record) bool {
+		if r.expires <= s.time {
+			return false // so have the rest
 		}
 		if r.of(agent, p) {
 			active++
@@ -116,6 +99,11 @@ func (s *state) activeOfPair(p *principalRow, agent *agentRow) (active int) {
 		return active < MaxPairDelegations
 	})
 	return active
+}
+
+func (s *state) pairOf(p *principalRow, agent *agentRow) pair {
+	d := s.delegations
+	return pairIn(d.pairs.root, hashPair(hashName(d.seed, p.ID), hashName(d.seed, agent.Name)), p.ID, agent.text)
 }
 
 func (s *state) withdrawDelegation(b WithdrawDelegation) (*DelegationChange, *identity.Error) {

@@ -119,7 +119,7 @@ func TestADeletedAgentIsPurgedInSteps(t *testing.T) {
 	v := m.fsm.View()
 	require.Equal(t, n-reapAtOnce, v.Counts().Delegations, "a deletion takes a bounded time")
 	require.Empty(t, v.Delegations(DelegationFilter{}, "", 10), "and all are dead at once")
-	requireLeads(t, v)
+	requirePairs(t, v)
 
 	// A namesake has delegations of its own, which the purge leaves alone.
 	must1[*identity.Agent](m, CreateAgent{testAgent("busy")})
@@ -130,7 +130,7 @@ func TestADeletedAgentIsPurgedInSteps(t *testing.T) {
 	purged := must1[*Purged](m, Purge{})
 	require.Equal(t, MaxPurge, purged.Delegations)
 	require.True(t, purged.More)
-	requireLeads(t, m.fsm.View())
+	requirePairs(t, m.fsm.View())
 	m = m.restored()
 	purged = must1[*Purged](m, Purge{})
 	require.Equal(t, n-reapAtOnce-MaxPurge, purged.Delegations)

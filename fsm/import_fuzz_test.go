@@ -41,7 +41,7 @@ func FuzzImport(f *testing.F) {
 			require.Equal(t, before.Counts(), m.fsm.View().Counts())
 		}
 		m.do(Purge{})
-		requireLeads(t, m.fsm.View())
+		requirePairs(t, m.fsm.View())
 		require.Equal(t, m.snapshot(), m.restored().snapshot())
 		m.do(EndRestore{Records: m.fsm.View().restoring.Records})
 		require.Equal(t, m.snapshot(), m.restored().snapshot())

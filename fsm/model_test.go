@@ -264,35 +264,56 @@ func TestDelegationsAgreeWithAPlainBook(t *testing.T) {
 	})
 }
 
-// requireLeads holds the index of the mint path to the tree: each pair is led by its last record, and no other is.
-func requireLeads(t require.TestingT, v *View) {
-	want := map[uint64]*record{}
-	v.delegationsByPair.Scan(func(item paired) bool {
-		want[item.hash] = item.record
+// requirePairs holds the index of the mint path to the table: it has each record once, in its pair, those that were withdrawn
+// one by one left out, and each pair in order.
+func requirePairs(t require.TestingT, v *View) {
+	want := map[[2]string][]*record{}
+	v.delegations.Scan(func(r *record) bool {
+		if !r.inactive {
+			key := [2]string{r.principal, r.agent.Value()}
+			want[key] = append(want[key], r)
+		}
 		return true
 	})
-	have := map[uint64]*record{}
-	var collect func(n *indexNode[*record])
-	collect = func(n *indexNode[*record]) {
+	for _, records := range want {
+		slices.SortFunc(records, byExpiryOrder)
+	}
+	have := allPairs(v.pairs)
+	require.Equal(t, len(want), len(have))
+	for key, records := range want {
+		require.Len(t, have[key], len(records))
+		for i, r := range records {
+			require.Same(t, r, have[key][i])
+		}
+	}
+}
+
+// allPairs are the records of each pair, the one that lasts longest last.
+func allPairs(n *indexNode[pair]) map[[2]string][]*record {
+	all := map[[2]string][]*record{}
+	var collect func(n *indexNode[pair])
+	collect = func(n *indexNode[pair]) {
 		for i := range n.kids {
 			for _, item := range n.kids[i].list {
-				have[item.hash] = item.row
+				key := [2]string{item.row.lead.principal, item.row.lead.agent.Value()}
+				item.row.descend(func(r *record) bool {
+					all[key] = append(all[key], r)
+					return true
+				})
+				slices.Reverse(all[key])
 			}
 			if n.kids[i].below != nil {
 				collect(n.kids[i].below)
 			}
 		}
 	}
-	collect(v.leads)
-	require.Len(t, have, len(want))
-	for hash, r := range want {
-		require.Same(t, r, have[hash])
-	}
+	collect(n)
+	return all
 }
 
 func (b *book) agrees(t *rapid.T, m *machine, now identity.Instant) {
 	v := m.fsm.View()
-	requireLeads(t, v)
+	requirePairs(t, v)
 	for _, agent := range []string{"", "a", "b"} {
 		for _, principal := range []string{"", "p@x", "q@x"} {
 			want := b.of(agent, principal)

@@ -71,9 +71,7 @@ func (s *state) reap(g gone, budget int) (rest gone, looked, removed int, done b
 			}
 			return true
 		})
-		for _, r := range dead {
-			s.delegations.remove(r)
-		}
+		s.delegations.remove(dead)
 		removed = len(dead)
 		if full {
 			return g, looked, removed, false
@@ -131,10 +129,12 @@ func (s *state) purge() *Purged {
 	}
 
 	s.delegations.file(lateByExpiry)
-	ended := expired(s.delegations.byExpiry.tree, budget, func(r placed) bool { return after(r.expires, keepExpired) <= s.time })
-	for _, r := range ended {
-		s.delegations.remove(r.record)
+	over := expired(s.delegations.byExpiry.tree, budget, func(r placed) bool { return after(r.expires, keepExpired) <= s.time })
+	ended := make([]*record, len(over))
+	for i := range over {
+		ended[i] = over[i].record
 	}
+	s.delegations.remove(ended)
 	budget -= len(ended)
 	done.Delegations += len(ended)
 

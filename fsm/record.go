@@ -68,37 +68,16 @@ func (r *record) activeAt(now identity.Instant, p *principalRow) bool {
 	return !r.inactive && r.made >= p.killed && now < r.expires
 }
 
-// paired is a record beside the hash of its pair. A search compares hashes, which lie together in the node,
-// and looks at records only of its own pair: names all over the memory cost far more.
-type paired struct {
-	hash uint64
-	*record
-}
-
-func pairOf(seed maphash.Seed, r *record) paired {
-	return paired{hashPair(hashName(seed, r.principal), hashName(seed, r.agent.Value())), r}
-}
-
-// lastOfPair sorts behind every record of a pair.
-func lastOfPair(seed maphash.Seed, principal string, agent unique.Handle[string]) paired {
-	return pairOf(seed, &record{principal: principal, agent: agent, expires: endOfTime, id: lastID})
-}
-
-// samePair reports whether two records are between the same two names.
-func samePair(a, b *record) bool { return a.agent == b.agent && a.principal == b.principal }
-
-// records is the delegation table: one record in each of five orders, and those that last longest findable at once.
-// Three of the orders may lack the recent ones.
+// records is the delegation table: one record in each of four orders, and those of one pair findable at once. Three of the
+// orders may lack the recent ones.
 type records struct {
 	seed        maphash.Seed
 	byID        *tree[*record]
-	byAgent     order         // hash of the agent, id
-	byPrincipal order         // hash of the principal, id
-	byPair      *tree[paired] // hash of the pair, principal, agent, expires, id; only those that were not withdrawn one by one
-	byExpiry    order         // expires, id; for purges only, so no View has it
-	leads       hashIndex[*record]
-	recent      recent  // what byAgent, byPrincipal and byExpiry lack
-	first       *record // sorts before all others of its hash
+	byAgent     order // hash of the agent, id
+	byPrincipal order // hash of the principal, id
+	byExpiry    order // expires, id; for purges only, so no View has it
+	pairs       hashIndex[pair]
+	recent      recent // what byAgent, byPrincipal and byExpiry lack
 }
 
 func compareAgents(a, b *record) int {
@@ -111,19 +90,6 @@ func compareAgents(a, b *record) int {
 // The orders. Each ends with the id, so that no two records are equal in any of them.
 
 func byIDOrder(a, b *record) int { return bytes.Compare(a.id[:], b.id[:]) }
-
-func byPairOrder(a, b paired) int {
-	if c := cmp.Compare(a.hash, b.hash); c != 0 {
-		return c
-	}
-	if c := strings.Compare(a.principal, b.principal); c != 0 {
-		return c
-	}
-	if c := compareAgents(a.record, b.record); c != 0 {
-		return c
-	}
-	return byExpiryOrder(a.record, b.record)
-}
 
 func byExpiryOrder(a, b *record) int {
 	if c := cmp.Compare(a.expires, b.expires); c != 0 {
@@ -138,8 +104,7 @@ func less[T any](order func(a, b T) int) func(a, b T) bool {
 
 func newRecords(seed maphash.Seed) *records {
 	return &records{
-		seed: seed, leads: newHashIndex[*record](), first: &record{agent: noText},
-		byID: newTree(less(byIDOrder)), byPair: newTree(less(byPairOrder)),
+		seed: seed, pairs: newHashIndex[pair](), byID: newTree(less(byIDOrder)),
 		byAgent:     newOrder(func(r *record) uint64 { return nameKey(hashName(seed, r.agent.Value()), r.id) }),
 		byPrincipal: newOrder(func(r *record) uint64 { return nameKey(hashName(seed, r.principal), r.id) }),
 		byExpiry:    newOrder(func(r *record) uint64 { return expiryKey(r.expires) }),
@@ -150,69 +115,15 @@ func (t *records) add(r *record) {
 	t.byID.setNear(r) // ids begin with the time
 	t.addRecent(r)
 	if !r.inactive {
-		pair := pairOf(t.seed, r)
-		t.byPair.set(pair)
-		t.lead(pair)
+		t.pair(r)
 	}
-}
-
-// lead makes a record the one that leads its pair, unless another one lasts longer.
-func (t *records) lead(pair paired) {
-	old := findLead(t.leads.root, pair.hash, pair.principal, pair.agent)
-	if old == nil || byExpiryOrder(old, pair.record) < 0 {
-		t.putLead(pair.hash, old, pair.record)
-	}
-}
-
-// unpair takes a record out of its pair. The next one leads it then.
-func (t *records) unpair(r *record) {
-	pair := pairOf(t.seed, r)
-	t.byPair.delete(pair)
-	old := findLead(t.leads.root, pair.hash, r.principal, r.agent)
-	if old == nil || old.id != r.id {
-		return
-	}
-	var next *record
-	t.byPair.work.Descend(pair, func(before paired) bool {
-		if samePair(before.record, r) {
-			next = before.record
-		}
-		return false
-	})
-	t.putLead(pair.hash, old, next)
-}
-
-// putLead puts one record in the place of another, either of which may be nil.
-func (t *records) putLead(hash uint64, old, next *record) {
-	list := t.leads.root.list(hash)
-	changed := make([]indexed[*record], 0, len(list)+1)
-	for _, item := range list {
-		if item.row != old {
-			changed = append(changed, item)
-		}
-	}
-	if next != nil {
-		changed = append(changed, indexed[*record]{hash, next})
-	}
-	t.leads.put(hash, changed)
-}
-
-// findLead returns the record that lasts longest of those that were not withdrawn one by one, or nil.
-func findLead(leads *indexNode[*record], hash uint64, principal string, agent unique.Handle[string]) *record {
-	list := leads.list(hash)
-	for i := range list {
-		if r := list[i].row; list[i].hash == hash && r.agent == agent && r.principal == principal {
-			return r
-		}
-	}
-	return nil
 }
 
 // replace puts a changed copy in the place of a record with the same id, agent, principal and expiry.
 func (t *records) replace(r *record) {
 	t.settle(r)
 	if r.inactive {
-		t.unpair(r)
+		t.unpair([]*record{r})
 	}
 	t.byID.set(r)
 	t.byAgent.set(r)
@@ -220,13 +131,19 @@ func (t *records) replace(r *record) {
 	t.byExpiry.set(r)
 }
 
-func (t *records) remove(r *record) {
-	t.settle(r)
-	t.byID.delete(r)
-	t.byAgent.delete(r)
-	t.byPrincipal.delete(r)
-	t.unpair(r)
-	t.byExpiry.delete(r)
+func (t *records) remove(gone []*record) {
+	paired := make([]*record, 0, len(gone))
+	for _, r := range gone {
+		t.settle(r)
+		t.byID.delete(r)
+		t.byAgent.delete(r)
+		t.byPrincipal.delete(r)
+		t.byExpiry.delete(r)
+		if !r.inactive {
+			paired = append(paired, r)
+		}
+	}
+	t.unpair(paired)
 }
 
 // bar remembers that consent between a principal and an agent was withdrawn, or, after the principal's

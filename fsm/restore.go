@@ -110,7 +110,7 @@ type loader struct {
 	// principals likewise
 	principals *nameTable
 	owners     []named[Owner]
-	same       []paired    // of fillPairs
+	same       []*record   // of fillPairs
 	filed      chan *frame // whose memory may be used again
 	meta       *wireMeta
 }

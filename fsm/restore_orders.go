@@ -212,7 +212,7 @@ func (l *loader) fill() {
 	wait.Wait()
 }
 
-// fillPairs fills the orders by expiry and by pair, and finds what leads each pair.
+// fillPairs fills the order by expiry, and of that the index of pairs.
 func (l *loader) fillPairs() {
 	d := l.state.delegations
 	order, room := l.ordered(func(r *loadedRecord) uint64 { return expiryKey(r.expires) })
@@ -228,22 +228,23 @@ func (l *loader) fillPairs() {
 		}
 	}
 	active = sortKeyed(active, room[:len(active)])
-	leads := make([]indexed[*record], 0, pairsOf(active))
+	pairs := make([]indexed[pair], 0, pairsOf(active))
 	for from := 0; from < len(active); {
-		to := from + 1
-		for to < len(active) && active[to].key == active[from].key {
+		hash, to := active[from].key, from+1
+		for to < len(active) && active[to].key == hash {
 			to++
 		}
-		same := l.pairs(active[from:to])
-		for i, p := range same {
-			d.byPair.load(p)
-			if i+1 == len(same) || !samePair(p.record, same[i+1].record) {
-				leads = append(leads, indexed[*record]{p.hash, p.record})
+		for same := l.ofHash(active[from:to]); len(same) > 0; {
+			n := 1
+			for n < len(same) && samePair(same[0], same[n]) {
+				n++
 			}
+			pairs = append(pairs, indexed[pair]{hash, pair{same[n-1], shorterOf(slices.Clone(same[:n-1]))}})
+			same = same[n:]
 		}
 		from = to
 	}
-	d.leads.fill(leads)
+	d.pairs.fill(pairs)
 }
 
 // pairsOf is how many hashes of pairs there are, and so pairs, but for some.
@@ -256,14 +257,14 @@ func pairsOf(active []keyed) (n int) {
 	return n
 }
 
-// pairs are the records of one hash in their order. They are of one pair, nearly always, and in it.
-func (l *loader) pairs(items []keyed) []paired {
+// ofHash are the records of one hash, those of a pair together and by expiry. Nearly always they are of one pair, and come so.
+func (l *loader) ofHash(items []keyed) []*record {
 	l.same = l.same[:0]
 	several := false
 	for _, item := range items {
-		p := paired{item.key, l.records.at(int(item.at)).record}
-		several = several || len(l.same) > 0 && !samePair(l.same[0].record, p.record)
-		l.same = append(l.same, p)
+		r := l.records.at(int(item.at)).record
+		several = several || len(l.same) > 0 && !samePair(l.same[0], r)
+		l.same = append(l.same, r)
 	}
 	if several {
 		slices.SortFunc(l.same, byPairOrder)

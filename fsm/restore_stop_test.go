@@ -56,7 +56,7 @@ func TestARestoredStateIsThatOfTheBackup(t *testing.T) {
 			require.Nil(rt, m.do(b).Err, "%s", b.Type())
 		}
 		is := m.fsm.View()
-		requireLeads(rt, is)
+		requirePairs(rt, is)
 		require.GreaterOrEqual(rt, is.generation, was.generation+generationLeap)
 		requireSameModel(rt, was, is)
 		for _, r := range was.Revocations("", 1000) {

@@ -39,10 +39,7 @@ const (
 	endOfTime = identity.Instant(253_402_300_799_999)
 )
 
-var (
-	noText = unique.Make("")
-	lastID = [16]byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
-)
+var noText = unique.Make("")
 
 // horizon is what decides how long a token of the past may still be about. Both parts only grow.
 type horizon struct {
@@ -158,8 +155,8 @@ func (s *state) view() *View {
 		principals: s.principals.freeze(), principalsByID: s.principals.freezeNames(), applications: s.applications.freeze(),
 		audiences: s.audiences.freeze(), scopes: s.scopes.freeze(), owners: s.owners.freeze(),
 		delegations: s.delegations.byID.freeze(), delegationsByAgent: s.delegations.byAgent.freeze(),
-		delegationsByPrincipal: s.delegations.byPrincipal.freeze(), delegationsByPair: s.delegations.byPair.freeze(),
-		leads: s.delegations.leads.freeze(), recentByAgent: s.delegations.recent.of(lateByAgent),
+		delegationsByPrincipal: s.delegations.byPrincipal.freeze(),
+		pairs: s.delegations.pairs.freeze(), recentByAgent: s.delegations.recent.of(lateByAgent),
 		recentByPrincipal: s.delegations.recent.of(lateByPrincipal),
 		bars:              s.bars.freeze(), revocations: s.revocations.freeze(),
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,

@@ -45,8 +45,7 @@ type View struct {
 	delegations                *btree.BTreeG[*record]
 	delegationsByAgent         *btree.BTreeG[placed]
 	delegationsByPrincipal     *btree.BTreeG[placed]
-	delegationsByPair          *btree.BTreeG[paired]
-	leads                      *indexNode[*record]
+	pairs                      *indexNode[pair]
 	recentByAgent              []*record // that the order by agent lacks
 	recentByPrincipal          []*record
 	bars                       *btree.BTreeG[bar]

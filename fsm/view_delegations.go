@@ -125,7 +125,7 @@ type Lent struct {
 // The delegation that lasts longest of all is found at once; where it won't do, the pair's own are walked, of which
 // there are at most MaxPairDelegations active ones.
 func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes, now identity.Instant) (Lent, *identity.Error) {
-	a, p, lead := v.findPair(agent, principal)
+	a, p, between := v.findPair(agent, principal)
 	var lent Lent
 	if a != nil {
 		lent.Agent = &a.Agent
@@ -136,11 +136,11 @@ func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes,
 	if a == nil || p == nil {
 		return lent, missing(agent, principal)
 	}
-	if lead != nil && lead.of(a, p) && now < lead.expires && scopes.SubsetOf(identity.Scopes(lead.scopes.Value())) {
+	if lead := between.lead; lead != nil && lead.of(a, p) && now < lead.expires && scopes.SubsetOf(identity.Scopes(lead.scopes.Value())) {
 		lead.fill(&lent.Delegation, a.Name, p)
 		return lent, nil
 	}
-	found, err := v.searchPair(a, p, scopes, now)
+	found, err := v.searchPair(a, p, between, scopes, now)
 	if err != nil {
 		return lent, err
 	}
@@ -148,25 +148,25 @@ func (v *View) ActiveDelegation(agent, principal string, scopes identity.Scopes,
 	return lent, nil
 }
 
-// findPair finds an agent, a principal and the delegation between them that leads, each of them nil where there is
+// findPair finds an agent, a principal and the delegations between them, each of them nil, or without any, where there is
 // none.
 //
 // Rows that nobody asked for lately are in no cache, and one search after the other would wait for memory ten times
 // in a row, a tenth of what a signature takes. So the three lists are searched side by side by their hashes alone,
 // and names are compared at the end: the processor then waits for all three at the same time.
-func (v *View) findPair(agent, principal string) (a *agentRow, p *principalRow, lead *record) {
+func (v *View) findPair(agent, principal string) (a *agentRow, p *principalRow, between pair) {
 	agentHash, principalHash := hashName(v.seed, agent), hashName(v.seed, principal)
 	pairHash := hashPair(principalHash, agentHash)
-	agents, principals, leads := v.agentsByName.root.list(agentHash), v.principalsByID.root.list(principalHash), v.leads.list(pairHash)
-	for i := 0; a == nil && i < len(agents) || p == nil && i < len(principals) || lead == nil && i < len(leads); i++ {
+	agents, principals, pairs := v.agentsByName.root.list(agentHash), v.principalsByID.root.list(principalHash), v.pairs.list(pairHash)
+	for i := 0; a == nil && i < len(agents) || p == nil && i < len(principals) || between.lead == nil && i < len(pairs); i++ {
 		if i < len(agents) && agents[i].hash == agentHash {
 			a = agents[i].row
 		}
 		if i < len(principals) && principals[i].hash == principalHash {
 			p = principals[i].row
 		}
-		if i < len(leads) && leads[i].hash == pairHash {
-			lead = leads[i].row
+		if i < len(pairs) && pairs[i].hash == pairHash {
+			between = pairs[i].row
 		}
 	}
 	if a != nil && a.Name != agent {
@@ -175,10 +175,10 @@ func (v *View) findPair(agent, principal string) (a *agentRow, p *principalRow, 
 	if p != nil && p.ID != principal {
 		p, _ = v.principalsByID.findHash(principalHash, principal)
 	}
-	if a != nil && p != nil && lead != nil && (lead.agent != a.text || lead.principal != p.ID) {
-		lead = findLead(v.leads, pairHash, p.ID, a.text)
+	if lead := between.lead; a != nil && p != nil && lead != nil && (lead.agent != a.text || lead.principal != p.ID) {
+		between = pairIn(v.pairs, pairHash, p.ID, a.text)
 	}
-	return a, p, lead
+	return a, p, between
 }
 
 // of reports whether the record still belongs to the agent and the principal of its names, and the principal was
@@ -188,15 +188,10 @@ func (r *record) of(a *agentRow, p *principalRow) bool {
 }
 
 // searchPair is ActiveDelegation by way of all delegations of the pair.
-func (v *View) searchPair(a *agentRow, p *principalRow, scopes identity.Scopes, now identity.Instant) (*record, *identity.Error) {
+func (v *View) searchPair(a *agentRow, p *principalRow, between pair, scopes identity.Scopes, now identity.Instant) (*record, *identity.Error) {
 	agent, principal := a.Name, p.ID
 	var best, narrow, expired *record
-	pivot := lastOfPair(v.seed, principal, a.text)
-	v.delegationsByPair.Descend(pivot, func(item paired) bool {
-		r := item.record
-		if !samePair(r, pivot.record) {
-			return false
-		}
+	between.descend(func(r *record) bool {
 		if !r.of(a, p) {
 			return true
 		}
