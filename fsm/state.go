@@ -156,7 +156,7 @@ func (s *state) view() *View {
 		audiences: s.audiences.freeze(), scopes: s.scopes.freeze(), owners: s.owners.freeze(),
 		delegations: s.delegations.byID.freeze(), delegationsByAgent: s.delegations.byAgent.freeze(),
 		delegationsByPrincipal: s.delegations.byPrincipal.freeze(),
-		pairs: s.delegations.pairs.freeze(), recentByAgent: s.delegations.recent.of(lateByAgent),
+		pairs:                  s.delegations.pairs.freeze(), recentByAgent: s.delegations.recent.of(lateByAgent),
 		recentByPrincipal: s.delegations.recent.of(lateByPrincipal),
 		bars:              s.bars.freeze(), revocations: s.revocations.freeze(),
 		small: s.smallRead, secrets: s.secrets.freeze(), apiTokenCount: s.apiTokens, memberCount: s.present,
