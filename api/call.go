@@ -80,7 +80,9 @@ func (p *callPool) put(c *call) {
 	}
 	clear(c.audience)
 	c.form.reset()
-	*c = call{buf: c.buf[:0], audience: c.audience[:0], form: c.form}
+	buf, audience, form := c.buf[:0], c.audience[:0], c.form
+	*c = call{} // by itself: a literal with fields would be made elsewhere first, and copied
+	c.buf, c.audience, c.form = buf, audience, form
 	p.pool.Put(c)
 }
 

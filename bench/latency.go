@@ -278,9 +278,8 @@ func (m *latencyRun) result() (*result.Result, error) {
 	cpus := m.drive.ground.cpus
 	r.Environment.ServerCPUs, r.Environment.GeneratorCPUs, r.Environment.Pinned = cpus.server, cpus.generator, cpus.pinned()
 	for _, p := range m.pairs {
-		rate := p.maximum / 2
 		for _, s := range p.subjects {
-			name := fmt.Sprintf("%s at %s/s", s.name, whole(rate))
+			name := s.name // without the rate, which is another in each run: they could not be compared
 			if s != p.measured {
 				name += ", as " + p.name
 			}
@@ -290,9 +289,8 @@ func (m *latencyRun) result() (*result.Result, error) {
 			}
 			r.Subjects = append(r.Subjects, subject)
 		}
-		r.Load.Rate = rate
 		p.objectives(r.SLO, m.Runs)
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: half of %s/s, which is the most that a closed loop over %d connections found", p.name, whole(p.maximum), m.Connections))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: at %s/s, half of %s/s, which is the most that a closed loop over %d connections found", p.name, whole(p.maximum/2), whole(p.maximum), m.Connections))
 	}
 	if !cpus.pinned() {
 		r.Notes = append(r.Notes, "server and generator share the CPUs")
