@@ -28,6 +28,7 @@ type pilot struct {
 	mu      sync.Mutex
 	members map[string]memberReport
 	planned map[raft.ServerID]bool // the voters that the plan in hand goes by, with what was carried out of it
+	even    time.Time              // since when plans have found an even number of voters; zero where the last did not
 }
 
 // memberReport is the last answer of a member, and what autopilot makes of its answers.
@@ -67,6 +68,7 @@ func (p *pilot) run() {
 			<-p.autopilot.Stop()
 			p.mu.Lock()
 			clear(p.members)
+			p.even = time.Time{}
 			p.mu.Unlock()
 		}
 	}
@@ -76,7 +78,7 @@ func (p *pilot) run() {
 func (p *pilot) describe(s *Server) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if report, ok := p.members[s.ID]; ok {
+	if report, ok := p.members[s.ID]; ok && !report.at.IsZero() {
 		s.Healthy, s.LastContact = report.healthy, report.lastContact
 		s.LastIndex, s.Applied = report.lastIndex, report.applied
 	}
@@ -219,8 +221,8 @@ func (g guardedRaft) guard(id raft.ServerID, becomes raft.ServerSuffrage, change
 	return spreadFuture{change(index), g.pilot}
 }
 
-// planFor begins a plan that goes by these servers' standing.
-func (p *pilot) planFor(servers []standing) {
+// planFor begins a plan that goes by these servers' standing, and returns for how long the number of voters has been even.
+func (p *pilot) planFor(servers []standing, now time.Time) (even time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.planned = make(map[raft.ServerID]bool, len(servers))
@@ -229,6 +231,14 @@ func (p *pilot) planFor(servers []standing) {
 			p.planned[s.id] = true
 		}
 	}
+	switch {
+	case len(p.planned)%2 != 0:
+		p.even = time.Time{}
+		return 0
+	case p.even.IsZero():
+		p.even = now
+	}
+	return now.Sub(p.even)
 }
 
 // carriesOut reports whether the configuration's voters are those of the plan in hand, and if so notes the change

@@ -45,7 +45,7 @@ func TestAPlanEndsWhereTheVotersAreOthers(t *testing.T) {
 		other = ids[1]
 	}
 	stale := &pilot{raft: leader.pilot.raft}
-	stale.planFor(votersOf("n1", "n2"))
+	stale.planFor(votersOf("n1", "n2"), time.Time{})
 	require.ErrorContains(t, guardedRaft{stale.raft, stale}.DemoteVoter(other, 0, time.Minute).Error(), "before the last change")
 	require.ErrorContains(t, guardedRaft{stale.raft, stale}.AddVoter(other, "", 0, time.Minute).Error(), "already")
 	require.ErrorContains(t, guardedRaft{stale.raft, stale}.AddVoter("n9", "", 0, time.Minute).Error(), "no member")
@@ -67,7 +67,7 @@ func TestAPlanFollowsItsOwnChanges(t *testing.T) {
 	p := &pilot{}
 	require.False(t, p.carriesOut(config("n1"), "n2", raft.Voter), "no plan yet")
 
-	p.planFor(votersOf("n1", "n2", "n3"))
+	p.planFor(votersOf("n1", "n2", "n3"), time.Time{})
 	require.False(t, p.carriesOut(config("n1", "n2"), "n2", raft.Nonvoter), "one fewer than planned for")
 	require.False(t, p.carriesOut(config("n1", "n2", "n3", "n4"), "n2", raft.Nonvoter), "one more")
 	require.False(t, p.carriesOut(config("n1", "n2", "n4"), "n2", raft.Nonvoter), "as many, and others")
@@ -85,35 +85,105 @@ func votersOf(ids ...raft.ServerID) (servers []standing) {
 	return append(servers, standing{id: "another"})
 }
 
+// pilotAt is a pilot that looks at servers whose health is made up: n1 leads, n2 and n3 vote, n4 does not.
+type pilotAt struct {
+	*pilot
+	now     time.Time
+	healthy map[raft.ServerID]bool
+	voters  []raft.ServerID
+}
+
+func newPilotAt() *pilotAt {
+	p := &pilotAt{now: time.Now(), voters: []raft.ServerID{"n2", "n3"}, healthy: map[raft.ServerID]bool{"n1": true, "n2": true, "n3": true, "n4": true}}
+	p.pilot = &pilot{
+		node:    &Node{tuning: Tuning{ReplaceDeadAfter: time.Minute}, o: Options{Clock: func() time.Time { return p.now }}},
+		members: map[string]memberReport{"removed": {}},
+	}
+	return p
+}
+
+// look is what autopilot does at each update and then at each reconciliation.
+func (p *pilotAt) look() autopilot.RaftChanges {
+	state := &autopilot.State{Leader: "n1", Servers: make(map[raft.ServerID]*autopilot.ServerState)}
+	for id, healthy := range p.healthy {
+		role := autopilot.RaftNonVoter
+		switch {
+		case id == state.Leader:
+			role = autopilot.RaftLeader
+		case slices.Contains(p.voters, id):
+			role = autopilot.RaftVoter
+		}
+		state.Servers[id] = &autopilot.ServerState{State: role, Health: autopilot.ServerHealth{Healthy: healthy}}
+	}
+	integration{p.pilot}.NotifyState(state)
+	return promoter{p.pilot}.CalculatePromotionsAndDemotions(&autopilot.Config{ServerStabilizationTime: time.Second}, state)
+}
+
 // TestAVoteIsLentForADeathOnly: what counts is how long a voter has been dead, not how long it has been known.
 func TestAVoteIsLentForADeathOnly(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	p := &pilot{
-		node:    &Node{tuning: Tuning{ReplaceDeadAfter: time.Minute}, o: Options{Clock: func() time.Time { return now }}},
-		members: map[string]memberReport{"removed": {}},
-	}
-	planned := func(n2 bool) autopilot.RaftChanges {
-		server := func(state autopilot.RaftState, healthy bool) *autopilot.ServerState {
-			return &autopilot.ServerState{State: state, Health: autopilot.ServerHealth{Healthy: healthy}}
-		}
-		state := &autopilot.State{Leader: "n1", Servers: map[raft.ServerID]*autopilot.ServerState{
-			"n1": server(autopilot.RaftLeader, true), "n2": server(autopilot.RaftVoter, n2),
-			"n3": server(autopilot.RaftVoter, true), "n4": server(autopilot.RaftNonVoter, true),
-		}}
-		integration{p}.NotifyState(state)
-		return promoter{p}.CalculatePromotionsAndDemotions(&autopilot.Config{ServerStabilizationTime: time.Second}, state)
-	}
-	require.Empty(t, planned(true))
+	p := newPilotAt()
+	require.Empty(t, p.look())
 	require.NotContains(t, p.members, "removed")
-	now = now.Add(time.Hour)
-	require.Empty(t, planned(true))
-	require.Empty(t, planned(false), "it misses an answer")
-	now = now.Add(time.Minute - 1)
-	require.Empty(t, planned(false))
-	require.Empty(t, planned(true), "and is back")
-	require.Empty(t, planned(false))
-	now = now.Add(time.Minute)
-	require.Equal(t, autopilot.RaftChanges{Promotions: []raft.ServerID{"n4"}, Demotions: []raft.ServerID{"n2"}}, planned(false))
+	p.now = p.now.Add(time.Hour)
+	require.Empty(t, p.look())
+	p.healthy["n2"] = false
+	require.Empty(t, p.look(), "it misses an answer")
+	p.now = p.now.Add(time.Minute - 1)
+	require.Empty(t, p.look())
+	p.healthy["n2"] = true
+	require.Empty(t, p.look(), "and is back")
+	p.healthy["n2"] = false
+	require.Empty(t, p.look())
+	p.now = p.now.Add(time.Minute)
+	require.Equal(t, autopilot.RaftChanges{Promotions: []raft.ServerID{"n4"}, Demotions: []raft.ServerID{"n2"}}, p.look())
 	require.Equal(t, map[raft.ServerID]bool{"n1": true, "n2": true, "n3": true}, p.planned)
+}
+
+// A new leader knows nothing of how long a server has been as it finds it.
+func TestANewLeaderCountsADeathFromItsFirstLook(t *testing.T) {
+	t.Parallel()
+	p := newPilotAt()
+	p.healthy["n2"] = false
+	require.Empty(t, p.look())
+	p.now = p.now.Add(time.Minute - 1)
+	require.Empty(t, p.look())
+	p.now = p.now.Add(1)
+	require.Equal(t, []raft.ServerID{"n2"}, p.look().Demotions)
+}
+
+// A non-voter that misses an answer now and then is never ready, and not waited for for ever.
+func TestAnEvenNumberOfVotersIsBorneForAWhile(t *testing.T) {
+	t.Parallel()
+	p := newPilotAt()
+	p.voters = []raft.ServerID{"n2"}
+	delete(p.healthy, "n3")
+	var changes autopilot.RaftChanges
+	began := p.now
+	for n := 0; len(changes.Demotions) == 0; n++ {
+		require.Less(t, n, 100)
+		p.now = p.now.Add(time.Second / 2)
+		p.healthy["n4"] = n%2 == 0
+		changes = p.look()
+		require.Empty(t, changes.Promotions)
+	}
+	require.Equal(t, []raft.ServerID{"n2"}, changes.Demotions)
+	require.Equal(t, evenPatience*time.Second+time.Second/2, p.now.Sub(began))
+
+	p.voters = nil // which makes the number odd, and the next wait another
+	require.Empty(t, p.look())
+	p.voters = []raft.ServerID{"n2"}
+	require.Empty(t, p.look())
+}
+
+func TestWhoNeverAnsweredHasNoLastContact(t *testing.T) {
+	t.Parallel()
+	p := newPilotAt()
+	p.look()
+	s := Server{ID: "n4", LastContact: -1}
+	p.describe(&s)
+	require.Equal(t, Server{ID: "n4", LastContact: -1}, s)
+	p.members["n4"] = memberReport{memberStats: memberStats{lastContact: time.Second}, at: p.now, healthy: true}
+	p.describe(&s)
+	require.Equal(t, Server{ID: "n4", LastContact: time.Second, Healthy: true}, s)
 }

@@ -12,6 +12,9 @@ import (
 // maxVoters: beyond five, every commit waits for more disks and nothing is gained that operators ask for.
 const maxVoters = 5
 
+// evenPatience is how many times the stabilization an even number of voters is borne for somebody who is not ready.
+const evenPatience = 10
+
 // promoter decides who votes. The stock promoter of raft-autopilot gives every stable server a vote; this one
 // keeps an odd number, at most five. DESIGN.md has the reasoning.
 type promoter struct{ *pilot }
@@ -21,9 +24,9 @@ var _ autopilot.Promoter = promoter{}
 // CalculatePromotionsAndDemotions is called by autopilot, which applies an unhealthy voter's demotion first,
 // then promotions, and other demotions only in a round without promotions.
 func (p promoter) CalculatePromotionsAndDemotions(config *autopilot.Config, state *autopilot.State) autopilot.RaftChanges {
-	servers := p.standings(state)
-	p.planFor(servers)
-	promote, demote := plan(servers, p.node.o.Clock(), config.ServerStabilizationTime, p.node.tuning.ReplaceDeadAfter)
+	servers, now := p.standings(state), p.node.o.Clock()
+	even := p.planFor(servers, now)
+	promote, demote := plan(servers, now, even, config.ServerStabilizationTime, p.node.tuning.ReplaceDeadAfter)
 	return autopilot.RaftChanges{Promotions: promote, Demotions: demote}
 }
 
@@ -55,12 +58,13 @@ type standing struct {
 //     losing either stops all writes. The way is only taken when everybody who is to get a vote has been healthy
 //     and caught up for a while, and then in one round.
 //   - An even number is a change that was cut short, or follows a removal. It is completed by a promotion, else
-//     undone by a demotion: four voters bear no more failures than three, and two bear fewer than one. Neither is
-//     done while a non-voter has been healthy, or been ill, for a moment only: it may soon be ready.
+//     undone by a demotion: four voters bear no more failures than three, and two bear fewer than one. Undoing waits
+//     for a non-voter that has been healthy, or been ill, for a moment only, since it may soon be ready; but not for
+//     longer than evenPatience times the stabilization, as it may go on like that.
 //   - A voter that has been dead for long lends its vote to a healthy non-voter, if there is one. It stays a
 //     member and may get its vote back later. Without a stand-in it keeps the vote: it may yet return.
 //   - Nobody is ever removed.
-func plan(servers []standing, now time.Time, stabilization, replaceAfter time.Duration) (promote, demote []raft.ServerID) {
+func plan(servers []standing, now time.Time, even, stabilization, replaceAfter time.Duration) (promote, demote []raft.ServerID) {
 	var voters, ready []standing
 	healthy, coming := 0, false
 	for _, s := range servers {
@@ -88,7 +92,7 @@ func plan(servers []standing, now time.Time, stabilization, replaceAfter time.Du
 			return nil, nil // not a state that a leader sees
 		case count < maxVoters && len(ready) > 0:
 			return ids(ready[:1]), nil
-		case coming:
+		case count < maxVoters && coming && even < evenPatience*stabilization:
 			return nil, nil // it may soon be ready
 		default:
 			return nil, ids(voters[:1])

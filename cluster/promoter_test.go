@@ -71,7 +71,7 @@ func TestWhoVotes(t *testing.T) {
 		"L v v v- v- n+ n+": "+f -d", // one at a time
 		"L v v v v v v":     "-g -f",
 	} {
-		promote, demote := plan(cast(servers, now), now, stable, replace)
+		promote, demote := plan(cast(servers, now), now, 0, stable, replace)
 		var got []string
 		for _, id := range promote {
 			got = append(got, "+"+string(id))
@@ -94,11 +94,15 @@ func TestPlansKeepAMajorityAlive(t *testing.T) {
 		if alive < voters/2+1 {
 			t.Skip("such a leader has stepped down")
 		}
+		even := time.Duration(0)
 		for range 20 {
-			promote, demote := plan(servers, now, stable, replace)
+			promote, demote := plan(servers, now, even, stable, replace)
 			if len(promote)+len(demote) == 0 {
 				if _, voters := count(servers); voters%2 == 0 {
+					require.Zero(t, even, "and not for ever")
 					require.True(t, slices.Contains(words, "n") || slices.Contains(words, "n?"), "an even number only waits for somebody")
+					even = evenPatience * stable
+					continue
 				}
 				return
 			}

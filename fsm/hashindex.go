@@ -16,7 +16,7 @@ const (
 	indexBits = 4 // of the hash that one level takes
 	indexFan  = 1 << indexBits
 	// indexList is how many rows a list may hold before it becomes a node. A search walks through the list in one
-	// piece of memory, and a write copies it whole: 15 rows on average at a million, 768 bytes at most.
+	// piece of memory, and a write copies it whole: 15 rows on average at a million, of 16 or 24 bytes each.
 	indexList = 48
 	hashBits  = 64
 )

@@ -434,7 +434,7 @@ func TestSmallTablesAreFoundByEachOfTheirKeys(t *testing.T) {
 	require.NoError(t, m.fsm.Restore(io.NopCloser(bytes.NewReader(m.snapshot()))))
 }
 
-// TestAPairIsFullAtItsBound: counted by hashes where there are few, and by what is active where there are many.
+// TestAPairIsFullAtItsBound: by how many it has where they are few, and by what is active where they are many.
 func TestAPairIsFullAtItsBound(t *testing.T) {
 	m := newMachine(t)
 	for _, name := range []string{"a", "b"} {

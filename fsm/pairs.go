@@ -16,10 +16,19 @@ type pair struct {
 	others *shorter // nil where there is none
 }
 
-// shorter are the records that end before the one that leads, by expiry and id. What a View shows of them is never modified.
-// Most records are added at the end, which Views of before don't see, and taken from the front, when they have expired.
-// How many there are has no bound but that of what was lent for a day (keepExpired), MaxPairDelegations at a time.
-type shorter []*record
+// shorter are the records that end before the one that leads, by expiry and id: first the early ones, most of which are over,
+// then the late ones. At most MaxPairDelegations can be used; but those that have expired stay for a day, and those that a
+// kill withdrew until they would have expired.
+//
+// What a View shows of either list is never modified. Most records are added at the end, which Views of before don't see, and
+// taken from the front; one that comes in between copies the late ones.
+type shorter struct {
+	early, late []*record
+	cut         int // by how many early has become shorter at its front: its array holds them still
+}
+
+// mostLate bounds what is copied: one that is added comes before no more than can be used, nearly always.
+const mostLate = 2 * MaxPairDelegations
 
 func samePair(a, b *record) bool { return a.agent == b.agent && a.principal == b.principal }
 
@@ -41,7 +50,7 @@ func (p pair) len() int {
 	case p.others == nil:
 		return 1
 	default:
-		return 1 + len(*p.others)
+		return 1 + p.others.len()
 	}
 }
 
@@ -50,32 +59,27 @@ func (p pair) descend(visit func(*record) bool) {
 	if p.lead == nil || !visit(p.lead) || p.others == nil {
 		return
 	}
-	for _, r := range slices.Backward(*p.others) {
-		if !visit(r) {
-			return
+	for _, list := range [][]*record{p.others.late, p.others.early} {
+		for _, r := range slices.Backward(list) {
+			if !visit(r) {
+				return
+			}
 		}
 	}
 }
 
 // with is the pair and one more record.
 func (p pair) with(r *record) pair {
-	if p.lead == nil {
+	switch {
+	case p.lead == nil:
 		return pair{lead: r}
-	}
-	if byExpiryOrder(p.lead, r) < 0 {
+	case byExpiryOrder(p.lead, r) < 0:
 		p.lead, r = r, p.lead
 	}
-	var others shorter
-	if p.others != nil {
-		others = *p.others
+	if p.others == nil {
+		p.others = new(shorter)
 	}
-	if last := len(others) - 1; last < 0 || byExpiryOrder(others[last], r) < 0 {
-		others = append(others, r)
-	} else {
-		at, _ := slices.BinarySearchFunc(others, r, byExpiryOrder)
-		others = slices.Insert(slices.Clip(others), at, r) // clipped it has no room, so that this copies
-	}
-	return pair{p.lead, &others}
+	return pair{p.lead, p.others.with(r)}
 }
 
 // without is the pair but for those of the records that it has. They come by expiry and id.
@@ -83,29 +87,89 @@ func (p pair) without(gone []*record) pair {
 	if p.lead == nil {
 		return p
 	}
-	var others shorter
-	if p.others != nil {
-		others = *p.others
-	}
-	for len(gone) > 0 && len(others) > 0 && others[0].id == gone[0].id {
-		others, gone = others[1:], gone[1:]
-	}
 	at, leaves := slices.BinarySearchFunc(gone, p.lead, byExpiryOrder)
-	others = others.minus(gone[:at])
-	if !leaves {
-		return pair{p.lead, shorterOf(others)}
+	if p.others != nil {
+		p.others = p.others.without(gone[:at])
 	}
-	last := len(others) - 1
-	if last < 0 {
+	switch {
+	case !leaves:
+		return p
+	case p.others == nil:
 		return pair{}
 	}
-	return pair{others[last], shorterOf(others[:last:last])} // without room: a View may show what lies there
+	last, rest := p.others.split()
+	return pair{last, rest}
 }
 
-// minus is a list of its own, but where nothing is to be taken out. Only what lies between the first and the last that
-// are gone is looked at, as there may be many that nobody has purged yet.
-func (list shorter) minus(gone []*record) shorter {
-	if len(gone) == 0 {
+// shorterOf makes it of the records in their order, which are its own from then on.
+func shorterOf(list []*record) *shorter {
+	if len(list) == 0 {
+		return nil
+	}
+	early := max(0, len(list)-MaxPairDelegations)
+	return &shorter{early: list[:early:early], late: list[early:]}
+}
+
+func (s *shorter) len() int { return len(s.early) + len(s.late) }
+
+func (s *shorter) with(r *record) *shorter {
+	next := *s
+	if last := len(s.early) - 1; last >= 0 && byExpiryOrder(r, s.early[last]) < 0 {
+		next.early, next.cut = insert(s.early, r), 0
+		return &next
+	}
+	if next.late = insert(s.late, r); len(next.late) > mostLate {
+		over := len(next.late) - MaxPairDelegations
+		next.early, next.late = append(s.early, next.late[:over]...), slices.Clone(next.late[over:])
+	}
+	return &next
+}
+
+func (s *shorter) without(gone []*record) *shorter {
+	next := *s
+	for len(gone) > 0 && len(next.early) > 0 && next.early[0].id == gone[0].id {
+		next.early, gone, next.cut = next.early[1:], gone[1:], next.cut+1
+	}
+	if early := minus(next.early, gone); len(early) < len(next.early) {
+		next.early, next.cut = early, 0
+	} else if next.cut > len(next.early) {
+		next.early, next.cut = slices.Clone(next.early), 0
+	}
+	next.late = minus(next.late, gone)
+	if next.len() == 0 {
+		return nil
+	}
+	return &next
+}
+
+// split takes off the last, which leaves no room behind it: a View may show what lies there.
+func (s *shorter) split() (last *record, rest *shorter) {
+	next := *s
+	from := &next.late
+	if len(*from) == 0 {
+		from = &next.early
+	}
+	end := len(*from) - 1
+	last, *from = (*from)[end], (*from)[:end:end]
+	if next.len() == 0 {
+		return last, nil
+	}
+	return last, &next
+}
+
+// insert puts a record where it belongs in a list: at the end, or in a copy.
+func insert(list []*record, r *record) []*record {
+	if last := len(list) - 1; last < 0 || byExpiryOrder(list[last], r) < 0 {
+		return append(list, r)
+	}
+	at, _ := slices.BinarySearchFunc(list, r, byExpiryOrder)
+	return slices.Insert(slices.Clip(list), at, r) // clipped it has no room, so that this copies
+}
+
+// minus takes out of a list what it has of those that are gone: out of a copy, if any. Only what lies between the first and
+// the last of them is looked at.
+func minus(list, gone []*record) []*record {
+	if len(gone) == 0 || len(list) == 0 {
 		return list
 	}
 	from, _ := slices.BinarySearchFunc(list, gone[0], byExpiryOrder)
@@ -113,23 +177,24 @@ func (list shorter) minus(gone []*record) shorter {
 	if found {
 		to++
 	}
-	kept := slices.Clone(list[:from])
-	for _, r := range list[from:to] {
+	var kept []*record
+	for i, r := range list[from:to] {
 		for len(gone) > 0 && byExpiryOrder(gone[0], r) < 0 {
 			gone = gone[1:]
 		}
-		if len(gone) == 0 || gone[0].id != r.id {
+		switch {
+		case len(gone) > 0 && gone[0].id == r.id:
+			if kept == nil {
+				kept = append(make([]*record, 0, len(list)-1), list[:from+i]...)
+			}
+		case kept != nil:
 			kept = append(kept, r)
 		}
 	}
-	return append(kept, list[to:]...)
-}
-
-func shorterOf(list shorter) *shorter {
-	if len(list) == 0 {
-		return nil
+	if kept == nil {
+		return list
 	}
-	return &list
+	return append(kept, list[to:]...)
 }
 
 // pair adds a record to its pair.
