@@ -249,3 +249,10 @@ func byPairOrder(a, b *record) int {
 	}
 	return byExpiryOrder(a, b)
 }
+
+func compareAgents(a, b *record) int {
+	if a.agent == b.agent {
+		return 0
+	}
+	return strings.Compare(a.agent.Value(), b.agent.Value())
+}

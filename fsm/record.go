@@ -80,13 +80,6 @@ type records struct {
 	recent      recent // what byAgent, byPrincipal and byExpiry lack
 }
 
-func compareAgents(a, b *record) int {
-	if a.agent == b.agent {
-		return 0
-	}
-	return strings.Compare(a.agent.Value(), b.agent.Value())
-}
-
 // The orders. Each ends with the id, so that no two records are equal in any of them.
 
 func byIDOrder(a, b *record) int { return bytes.Compare(a.id[:], b.id[:]) }
