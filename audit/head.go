@@ -117,9 +117,11 @@ func readHead(folder fs.FS, name string) (*sealedHead, error) {
 var errBadHead = errors.New("the file is no sealed head")
 
 // replaceHead puts another head in place of the one that is there. After a crash at any moment the name holds one or
-// the other in whole: the new one is on the disk before it gets the name. Unlike privatefile.Replace it may be called
-// tens of times a second for years, so it has one draft, which crashes can't multiply.
-func replaceHead(dir string, text []byte) error {
+// the other in whole: the new one is on the disk before it gets the name. With lasting, it is the new one once the call has
+// returned; without, a power cut may bring an older one back until the file system has written the folder by itself, as it
+// does at the next sync of the log. Unlike privatefile.Replace it may be called tens of times a second for years, so it has
+// one draft, which crashes can't multiply.
+func replaceHead(dir string, text []byte, lasting bool) error {
 	draft := filepath.Join(dir, headDraft)
 	f, err := os.OpenFile(draft, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -129,7 +131,7 @@ func replaceHead(dir string, text []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(draft, filepath.Join(dir, headFile)); err != nil {
+	if err := os.Rename(draft, filepath.Join(dir, headFile)); err != nil || !lasting {
 		return err
 	}
 	return syncFolder(dir)

@@ -244,11 +244,11 @@ func TestLogGoesOnWhereItsHeadCannotBeWritten(t *testing.T) {
 		o := testOptions(t.TempDir())
 		o.CheckpointEvery = time.Hour
 		var full atomic.Bool
-		o.replaceHead = func(dir string, text []byte) error {
+		o.replaceHead = func(dir string, text []byte, lasting bool) error {
 			if full.Load() {
 				return syscall.ENOSPC
 			}
-			return replaceHead(dir, text)
+			return replaceHead(dir, text, lasting)
 		}
 		l := openLog(t, o)
 		appendAll(t, l, 0, 3)

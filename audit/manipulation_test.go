@@ -135,11 +135,11 @@ func appendAndWait(dir, unsealed string) int {
 	o := tinySegments(dir)
 	o.CheckpointEvery = time.Hour
 	var stop atomic.Bool
-	o.replaceHead = func(dir string, text []byte) error {
+	o.replaceHead = func(dir string, text []byte, lasting bool) error {
 		if stop.Load() {
 			return errors.New("it is to be killed first")
 		}
-		return replaceHead(dir, text)
+		return replaceHead(dir, text, lasting)
 	}
 	n, err := strconv.Atoi(unsealed)
 	l, notOpen := Open(o)

@@ -87,7 +87,7 @@ type Options struct {
 
 	// For tests: files that fail, and segments smaller than anybody needs.
 	openFile    func(path string, create bool) (file, error)
-	replaceHead func(dir string, text []byte) error
+	replaceHead func(dir string, text []byte, lasting bool) error
 	tinyBounds  bool
 }
 

@@ -69,11 +69,13 @@ func (b *blackBox) watch(o *Options) {
 		}
 		return &watchedFile{File: f.(*os.File), box: b, name: filepath.Base(path)}, nil
 	}
-	o.replaceHead = func(dir string, text []byte) error {
+	o.replaceHead = func(dir string, text []byte, lasting bool) error {
 		text = bytes.Clone(text)
 		b.note(func() { b.heads = append(b.heads, text) })
-		err := replaceHead(dir, text)
-		b.note(func() { b.heads = [][]byte{text} })
+		err := replaceHead(dir, text, lasting)
+		if lasting {
+			b.note(func() { b.heads = [][]byte{text} })
+		}
 		return err
 	}
 }

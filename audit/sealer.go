@@ -12,9 +12,9 @@ import (
 const (
 	// sealAgain is how long after a failure sealing is tried again, even if nothing is written meanwhile.
 	sealAgain = time.Second
-	// sealShare is how many times as long as the last seal took the next one is put off at least. Two syncs and a rename
+	// sealShare is how many times as long as the last seal took the next one is put off at least. A sync and a rename
 	// keep a processor busy as well as the disk: both are left to the log itself and to others.
-	sealShare = 100
+	sealShare = 200
 )
 
 // sealer keeps the sealed head up to what is known to be on the disk. It never runs ahead of that: a power cut must
@@ -24,6 +24,7 @@ type sealer struct {
 	pace   time.Duration // the shortest time between two seals
 	kick   chan struct{}
 	failed bool // the last seal; under turn
+	lasts  bool // the last seal, through a power cut; under turn
 
 	turn sync.Mutex // held while a head is written
 
@@ -70,7 +71,7 @@ func (s *sealer) run(ctx context.Context) {
 		}
 		began := time.Now()
 		again := s.pace
-		if s.seal(false) != nil {
+		if s.sealAs(false, s.latest() == nil) != nil { // the first of a run takes back what the one before has said
 			again = sealAgain
 			s.nudge()
 		}
@@ -90,15 +91,18 @@ func (s *sealer) nudge() {
 	}
 }
 
-// seal signs how far the log is on the disk, and returns once that is in the file. With closed, nothing is written to
-// the log behind it.
-func (s *sealer) seal(closed bool) error {
+// seal signs how far the log is on the disk, and returns once that is in the file for good. With closed, nothing is written
+// to the log behind it.
+func (s *sealer) seal(closed bool) error { return s.sealAs(closed, true) }
+
+// sealAs is seal. Where it isn't lasting, a power cut may bring back the head before, beyond which the log reaches as well.
+func (s *sealer) sealAs(closed, lasting bool) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	s.mu.Lock()
 	due, before := s.due, s.sealed
 	s.mu.Unlock()
-	if before != nil && before.Through == due.sequence && before.Closed == closed {
+	if before != nil && before.Through == due.sequence && before.Closed == closed && (s.lasts || !lasting) {
 		return nil
 	}
 	o := &s.log.options
@@ -106,7 +110,7 @@ func (s *sealer) seal(closed bool) error {
 		Node: o.Node, Log: s.log.id, Through: due.sequence, Head: due.head, Closed: closed, Time: identity.InstantOf(o.Now()),
 	}
 	h.Signature = o.Signer.Sign(h.appendMessage(nil))
-	if err := o.replaceHead(o.Dir, h.appendFile(nil)); err != nil {
+	if err := o.replaceHead(o.Dir, h.appendFile(nil), lasting); err != nil {
 		s.log.metrics.unsealed.Inc()
 		if !s.failed {
 			s.log.logger.Warn("the head of the audit log can't be sealed; the log goes on, but what is cut off behind the last head shows at other nodes only",
@@ -118,7 +122,7 @@ func (s *sealer) seal(closed bool) error {
 	if s.failed {
 		s.log.logger.Info("the head of the audit log is sealed again", "through", h.Through)
 	}
-	s.failed = false
+	s.failed, s.lasts = false, lasting
 	s.mu.Lock()
 	s.sealed = h
 	s.mu.Unlock()
