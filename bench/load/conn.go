@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"syscall"
 	"time"
@@ -35,24 +34,16 @@ type Conn struct {
 	raw    syscall.RawConn
 	onTurn func(fd uintptr) bool // the method value, made once: a closure per exchange would allocate
 	secure *tls.Conn             // nil: plain
-
-	request []byte // nil once written
-	buf     []byte
-	filled  int
-	answer  response
-	parsed  bool
-	err     error
+	exchange
 }
 
 // Dial opens a connection to host:port, by TLS where a configuration is given.
 func Dial(ctx context.Context, address string, secure *tls.Config) (*Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout}
-	c, err := dialer.DialContext(ctx, "tcp", address)
+	tcp, err := dialTCP(ctx, address)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", address, err)
+		return nil, err
 	}
-	tcp := c.(*net.TCPConn) // what the network "tcp" gives
-	opened := &Conn{tcp: tcp, buf: make([]byte, MaxResponseBytes)}
+	opened := &Conn{tcp: tcp, exchange: newExchange()}
 	if secure != nil {
 		if err := opened.secureBy(ctx, address, secure); err != nil {
 			tcp.Close()
@@ -66,6 +57,15 @@ func Dial(ctx context.Context, address string, secure *tls.Config) (*Conn, error
 	}
 	opened.onTurn = opened.turn
 	return opened, nil
+}
+
+func dialTCP(ctx context.Context, address string) (*net.TCPConn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", address, err)
+	}
+	return c.(*net.TCPConn), nil // what the network "tcp" gives
 }
 
 func (c *Conn) secureBy(ctx context.Context, address string, config *tls.Config) error {
@@ -89,7 +89,7 @@ func (c *Conn) secureBy(ctx context.Context, address string, config *tls.Config)
 // Exchange sends one request and waits for its whole answer. The body is valid until the next exchange. After
 // an error the connection is of no more use.
 func (c *Conn) Exchange(request []byte) (status int, body []byte, err error) {
-	c.request, c.filled, c.parsed, c.err = request, 0, false, nil
+	c.begin(request)
 	if c.secure != nil {
 		return c.exchangeSecurely()
 	}
@@ -105,56 +105,19 @@ func (c *Conn) Exchange(request []byte) (status int, body []byte, err error) {
 	if c.err != nil {
 		return 0, nil, c.err
 	}
-	return c.answer.status, c.buf[c.answer.head:c.answer.size], nil
+	return c.answer.status, c.body(), nil
 }
 
 // turn is called with the socket until it returns true; after each false the runtime waits for readability.
 func (c *Conn) turn(fd uintptr) bool {
-	if c.request != nil {
-		n, err := ignoringEINTR(func() (int, error) { return syscall.Write(int(fd), c.request) })
-		switch {
-		case err != nil:
-			c.err = err
-		case n < len(c.request):
-			c.err = errShortWrite
-		}
-		c.request = nil
-		return c.err != nil
+	if len(c.request) == 0 {
+		return c.read(int(fd))
 	}
-	for {
-		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), c.buf[c.filled:]) })
-		if errors.Is(err, syscall.EAGAIN) {
-			return false
-		}
-		if err == nil && n == 0 {
-			err = io.EOF
-		}
-		if err != nil {
-			c.err = err
-			return true
-		}
-		if c.received(n) {
-			return true
-		}
+	c.write(int(fd))
+	if c.err == nil && len(c.request) > 0 {
+		c.err = errShortWrite
 	}
-}
-
-// received takes note of so many more bytes and reports whether the answer is whole, or c.err.
-func (c *Conn) received(n int) bool {
-	c.filled += n
-	if !c.parsed {
-		c.answer, c.parsed, c.err = parseHead(c.buf[:c.filled])
-		if c.err != nil {
-			return true
-		}
-	}
-	if !c.parsed || c.filled < c.answer.size {
-		return false
-	}
-	if c.filled > c.answer.size {
-		c.err = errResponse // nobody asked for more
-	}
-	return true
+	return c.err != nil
 }
 
 func (c *Conn) exchangeSecurely() (status int, body []byte, err error) {
@@ -167,7 +130,7 @@ func (c *Conn) exchangeSecurely() (status int, body []byte, err error) {
 			if c.err != nil {
 				return 0, nil, c.err
 			}
-			return c.answer.status, c.buf[c.answer.head:c.answer.size], nil
+			return c.answer.status, c.body(), nil
 		}
 		if err != nil {
 			return 0, nil, err
@@ -177,16 +140,6 @@ func (c *Conn) exchangeSecurely() (status int, body []byte, err error) {
 
 // ResponseBytes is how large the last answer was, with its head.
 func (c *Conn) ResponseBytes() int { return c.answer.size }
-
-// ignoringEINTR repeats a system call that a signal interrupted, as the standard library does.
-func ignoringEINTR(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}
 
 // Until makes every exchange fail once the deadline has passed.
 func (c *Conn) Until(deadline time.Time) error { return c.tcp.SetDeadline(deadline) }

@@ -12,10 +12,6 @@ const (
 	DefaultTimeout = 5 * time.Second
 	// redialPause keeps a connection that can't be made from being tried in a tight loop.
 	redialPause = 20 * time.Millisecond
-	// flushEvery is how many calls a connection gathers before it takes the lock of the sample; flushAfter is how long it
-	// keeps them at most, so that progress can be shown.
-	flushEvery = 256
-	flushAfter = 250 * time.Millisecond
 	// deadlineStep is how exact the timeout is: setting it for each call would cost more than the call.
 	deadlineStep = time.Second
 )
@@ -23,9 +19,11 @@ const (
 // Generator carries out a plan with a fixed number of connections, run after run, over the same connections. One run at
 // a time.
 type Generator struct {
-	plan    Plan
-	timeout time.Duration
-	workers []worker
+	plan     Plan
+	timeout  time.Duration
+	workers  []worker
+	lines    []line // the connections of open loads that are carried in loops; nil until the first
+	blocking bool   // never in loops
 }
 
 // NewGenerator makes one with at least a connection for each node. Connections are made when they are first needed.
@@ -41,7 +39,6 @@ func NewGenerator(p Plan, connections int) (*Generator, error) {
 		node := i % len(p.Nodes)
 		g.workers[i] = worker{
 			generator: g, number: uint64(i), work: p.Work(i, node), call: Call{Node: node},
-			gathered: make([]observation, 0, flushEvery),
 		}
 	}
 	return g, nil
@@ -67,6 +64,9 @@ func (g *Generator) Connections() int { return len(g.workers) }
 func (g *Generator) Close() {
 	for i := range g.workers {
 		g.workers[i].drop()
+	}
+	for i := range g.lines {
+		g.lines[i].drop()
 	}
 }
 
@@ -104,14 +104,13 @@ type worker struct {
 	call      Call
 	conn      *Conn     // nil before the first call and after one that broke it
 	deadline  time.Time // of conn
-	gathered  []observation
-	flushed   time.Time
+	gathered  gathering
 }
 
 // loop asks until end. A call under way when ctx ends is still waited for.
 func (w *worker) loop(ctx context.Context, start, end time.Time, result *Sample) {
-	w.flushed = start
-	defer w.flush(result, end)
+	w.gathered.begin(result, start)
+	defer w.gathered.flush(end)
 	for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
 		w.call.N = w.number<<40 + w.calls // unlike for each connection, and each goes round all operations
 		w.call.Operation = w.generator.plan.deal(w.call.N)
@@ -126,7 +125,7 @@ func (w *worker) loop(ctx context.Context, start, end time.Time, result *Sample)
 		if o.failure == FailureDial && ctx.Err() != nil {
 			return // the run was called off: not a failure of the node
 		}
-		w.keep(o, result, now)
+		w.gathered.keep(o, now)
 		if o.failure == FailureDial {
 			pause(ctx, redialPause)
 			now = time.Now()
@@ -168,20 +167,6 @@ func (w *worker) drop() {
 		w.conn.Close()
 		w.conn = nil
 	}
-}
-
-// keep gathers one observation.
-func (w *worker) keep(o observation, result *Sample, now time.Time) {
-	w.gathered = append(w.gathered, o)
-	if len(w.gathered) == flushEvery || now.Sub(w.flushed) > flushAfter {
-		w.flush(result, now)
-	}
-}
-
-func (w *worker) flush(result *Sample, now time.Time) {
-	result.record(w.gathered)
-	w.gathered = w.gathered[:0]
-	w.flushed = now
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -84,6 +84,45 @@ type observation struct {
 	late    bool
 }
 
+const (
+	// flushEvery is how many observations are gathered before the lock of the sample is taken; flushAfter is how long they
+	// are kept at most, so that progress can be shown.
+	flushEvery = 256
+	flushAfter = 250 * time.Millisecond
+)
+
+// gathering keeps the observations of one goroutine until there are enough of them to take the sample's lock for.
+type gathering struct {
+	result  *Sample
+	list    []observation
+	flushed time.Time
+}
+
+func (g *gathering) begin(result *Sample, now time.Time) {
+	if g.list == nil {
+		g.list = make([]observation, 0, flushEvery)
+	}
+	g.result, g.flushed = result, now
+}
+
+func (g *gathering) keep(o observation, now time.Time) {
+	g.list = append(g.list, o)
+	if len(g.list) == flushEvery || g.old(now) {
+		g.flush(now)
+	}
+}
+
+// old reports whether something was kept back for long.
+func (g *gathering) old(now time.Time) bool {
+	return len(g.list) > 0 && now.Sub(g.flushed) > flushAfter
+}
+
+func (g *gathering) flush(now time.Time) {
+	g.result.record(g.list)
+	g.list = g.list[:0]
+	g.flushed = now
+}
+
 // record takes what a connection has gathered.
 func (s *Sample) record(gathered []observation) {
 	s.lock.Lock()

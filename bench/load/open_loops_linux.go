@@ -1,0 +1,460 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// tidyEvery is how often a loop looks for calls that take too long and shows how far it has come. It bounds how long
+	// a loop sleeps.
+	tidyEvery = 20 * time.Millisecond
+	// heap is how many requests a loop sends at most before it looks for answers.
+	heap = 32
+	// dialling is how many connections are made at a time before a run.
+	dialling = 64
+)
+
+// loops says in how many threads the generator carries an open load, and 0 where each connection needs a goroutine. Half of
+// the CPUs are left to the kernel's part of the work, and to whoever else is on them.
+func (g *Generator) loops() int {
+	if g.blocking || slices.ContainsFunc(g.plan.Nodes, func(n Node) bool { return n.TLS != nil }) {
+		return 0
+	}
+	return min(max(1, runtime.GOMAXPROCS(0)/2), len(g.workers)/len(g.plan.Nodes))
+}
+
+// inLoops prepares as many loops, each with its share of the connections of each node. The connections are made before the
+// clock starts; one that can't be made now is tried again when it is needed.
+func (r *openRun) inLoops(ctx context.Context) (carry func(context.Context) error, end func(), err error) {
+	g := r.generator
+	g.connect(ctx)
+	loops := make([]*loop, g.loops())
+	end = func() {
+		for _, l := range loops {
+			if l != nil {
+				l.close()
+			}
+		}
+	}
+	for i := range loops {
+		if loops[i], err = newLoop(r, i, len(loops)); err != nil {
+			end()
+			return nil, nil, err
+		}
+	}
+	return func(ctx context.Context) error {
+		var working errgroup.Group
+		for _, l := range loops {
+			working.Go(func() error { return l.carry(ctx) })
+		}
+		return working.Wait()
+	}, end, nil
+}
+
+func (g *Generator) connect(ctx context.Context) {
+	if g.lines == nil {
+		g.lines = make([]line, len(g.workers))
+		for i := range g.lines {
+			g.lines[i] = line{worker: &g.workers[i], socket: noSocket, exchange: newExchange()}
+		}
+	}
+	var making sync.WaitGroup
+	turns := make(chan struct{}, dialling)
+	for i := range g.lines {
+		l := &g.lines[i]
+		if l.socket != noSocket {
+			continue
+		}
+		turns <- struct{}{}
+		making.Go(func() {
+			defer func() { <-turns }()
+			if socket, err := connect(ctx, l.address()); err == nil {
+				l.socket = socket
+			}
+		})
+	}
+	making.Wait()
+}
+
+// connect opens a socket that the runtime doesn't wait for.
+func connect(ctx context.Context, address string) (socket int, err error) {
+	tcp, err := dialTCP(ctx, address)
+	if err != nil {
+		return noSocket, err
+	}
+	defer tcp.Close() // ends the runtime's interest in it; the connection lives on in the copy
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return noSocket, fmt.Errorf("reaching the socket of %s: %w", address, err)
+	}
+	var copying error
+	err = raw.Control(func(fd uintptr) { socket, copying = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, copying); err != nil {
+		return noSocket, fmt.Errorf("copying the socket of %s: %w", address, err)
+	}
+	return socket, nil
+}
+
+// noSocket is that of a line without a connection.
+const noSocket = -1
+
+// line is one connection of a loop.
+type line struct {
+	*worker // whose work and call are the line's in an open run
+	socket  int
+	exchange
+
+	calling     bool
+	ended       bool    // the node sends no more: what has come is the last
+	arrival     arrival // of the call under way
+	taken, sent time.Time
+}
+
+func (l *line) address() string { return l.generator.plan.Nodes[l.call.Node].Address }
+
+func (l *line) drop() {
+	if l.socket != noSocket {
+		unix.Close(l.socket)
+		l.socket = noSocket
+	}
+}
+
+// lane is one node, as a loop sees it.
+type lane struct {
+	idle    chan *line
+	waiting chan arrival
+}
+
+// loop carries its share of an open load in one thread, with the kernel's own means to wait for many sockets: in a
+// goroutine for each connection, waking it up costs more than the request.
+type loop struct {
+	*openRun
+	number, of int // which of how many
+	poll       int
+	timer      int
+	wake       int // written to when a connection was made
+	armed      time.Duration
+	lanes      []lane
+	busy       int // lines with a call under way
+	made       chan made
+	events     []unix.EpollEvent
+	deal       *dealer
+	gathered   gathering
+	offerings  *offerings
+	tidied     time.Time
+}
+
+// made is a connection, or why there is none.
+type made struct {
+	line   *line
+	socket int
+	err    error
+}
+
+// What stands in an event in place of the number of a line.
+const (
+	timerEvent = -1
+	wakeEvent  = -2
+)
+
+func newLoop(r *openRun, number, of int) (_ *loop, err error) {
+	g := r.generator
+	l := &loop{
+		openRun: r, number: number, of: of, poll: noSocket, timer: noSocket, wake: noSocket, lanes: make([]lane, len(g.plan.Nodes)),
+		made: make(chan made, len(g.lines)), events: make([]unix.EpollEvent, 128), deal: newDealer(&g.plan, r.options.Shape),
+	}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("making a poll: %w", err)
+	}
+	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("making a timer: %w", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("making an event: %w", err)
+	}
+	for mark, fd := range map[int32]int{timerEvent: l.timer, wakeEvent: l.wake} {
+		if err := l.watch(unix.EPOLL_CTL_ADD, fd, mark, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
+	}
+	for i := range l.lanes {
+		l.lanes[i] = lane{
+			idle: make(chan *line, len(g.lines)), waiting: make(chan arrival, max(1, r.options.Backlog/len(l.lanes)/of)),
+		}
+	}
+	for i := range g.lines {
+		if i/len(l.lanes)%of != number {
+			continue
+		}
+		at := &g.lines[i]
+		at.calling = false
+		if at.socket != noSocket {
+			if err := l.listen(at); err != nil {
+				return nil, err
+			}
+		}
+		l.lanes[at.call.Node].idle <- at
+	}
+	return l, nil
+}
+
+// watch has the poll report changes only: an event is not repeated until there is a new cause, so that nothing need be read
+// to silence it.
+func (l *loop) watch(how, fd int, mark int32, what uint32) error {
+	if err := unix.EpollCtl(l.poll, how, fd, &unix.EpollEvent{Events: what | unix.EPOLLET, Fd: mark}); err != nil {
+		return fmt.Errorf("waiting for a file: %w", err)
+	}
+	return nil
+}
+
+func (l *loop) listen(at *line) error {
+	return l.watch(unix.EPOLL_CTL_ADD, at.socket, int32(at.number), unix.EPOLLIN|unix.EPOLLRDHUP) //nolint:gosec // at most MaxConnections
+}
+
+func (l *loop) close() {
+	for _, fd := range []int{l.poll, l.timer, l.wake} {
+		if fd != noSocket {
+			unix.Close(fd)
+		}
+	}
+}
+
+func (l *loop) carry(ctx context.Context) error {
+	l.gathered.begin(l.result, l.start)
+	l.offerings, l.tidied = l.newOfferings(), l.start
+	defer func() {
+		l.gathered.flush(time.Now())
+		l.tell(l.offerings, time.Now())
+	}()
+	next, node, more := l.next()
+	for more || l.busy > 0 {
+		now := time.Now()
+		for sent := 0; more && next.due <= now.Sub(l.start) && sent < heap; sent++ {
+			l.offer(ctx, &next, &l.lanes[node], now)
+			next, node, more = l.next()
+			now = time.Now()
+		}
+		if now.Sub(l.tidied) >= tidyEvery {
+			l.tidy(ctx, now)
+		}
+		more = more && ctx.Err() == nil
+		pause := tidyEvery
+		if more {
+			pause = min(pause, next.due-now.Sub(l.start))
+		}
+		if err := l.await(ctx, now, pause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next is the loop's next request: of each node, every round belongs to one loop.
+func (l *loop) next() (a arrival, node int, more bool) {
+	for {
+		a, node, round, more := l.deal.next()
+		if !more || round%l.of == l.number {
+			return a, node, more
+		}
+	}
+}
+
+// offer sends a request on an idle connection, or has it wait for one.
+func (l *loop) offer(ctx context.Context, a *arrival, to *lane, now time.Time) {
+	l.offered(l.offerings, a)
+	select {
+	case at := <-to.idle:
+		a.idle = true
+		if !l.send(ctx, at, a) {
+			to.idle <- at
+		}
+		return
+	default:
+	}
+	a.lag = now.Sub(l.start) - a.due
+	select {
+	case to.waiting <- *a:
+	default:
+		l.skip(a, false)
+	}
+}
+
+// send begins a call, unless it is too late for that.
+func (l *loop) send(ctx context.Context, at *line, a *arrival) bool {
+	taken := time.Now()
+	if l.over(ctx, taken) {
+		l.skip(a, false)
+		return false
+	}
+	at.arrival, at.taken, at.calling = *a, taken, true
+	l.busy++
+	at.call.N, at.call.Operation, at.call.Due = a.n, int(a.op), l.start.Add(a.due)
+	at.work.Next(&at.call)
+	at.sent = time.Now()
+	at.begin(at.call.Request)
+	if at.socket == noSocket {
+		go func() {
+			socket, err := connect(ctx, at.address())
+			l.made <- made{at, socket, err}
+			_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // can't fail: nobody counts to 2^64
+		}()
+		return true
+	}
+	l.write(ctx, at)
+	return true
+}
+
+func (l *loop) write(ctx context.Context, at *line) {
+	at.write(at.socket)
+	if at.err == nil && len(at.request) > 0 { // the rest once there is room
+		at.err = l.watch(unix.EPOLL_CTL_MOD, at.socket, int32(at.number), unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP) //nolint:gosec // as above
+	}
+	if at.err != nil {
+		l.finish(ctx, at)
+	}
+}
+
+// await waits until something is due or happens, and deals with what has happened.
+func (l *loop) await(ctx context.Context, now time.Time, pause time.Duration) error {
+	timeout := -1
+	if pause <= 0 {
+		timeout = 0
+	} else if err := l.arm(now.Sub(l.start), pause); err != nil {
+		return err
+	}
+	n, err := unix.EpollWait(l.poll, l.events, timeout)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("waiting for answers: %w", err)
+	}
+	for _, event := range l.events[:max(n, 0)] {
+		switch event.Fd {
+		case timerEvent:
+			l.armed = 0
+		case wakeEvent:
+			l.connected(ctx)
+		default:
+			at := &l.generator.lines[event.Fd]
+			at.ended = event.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 // it is not said again
+			l.turn(ctx, at)
+		}
+	}
+	return nil
+}
+
+// arm sets the timer, unless it will go off soon enough and not before there is something to do.
+func (l *loop) arm(now, pause time.Duration) error {
+	until := now + pause
+	if l.armed >= until && l.armed <= until+gather {
+		return nil
+	}
+	pause = max(pause, gather)
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(pause))}
+	if err := unix.TimerfdSettime(l.timer, 0, &spec, nil); err != nil {
+		return fmt.Errorf("setting a timer: %w", err)
+	}
+	l.armed = now + pause
+	return nil
+}
+
+// connected goes on with the calls whose connections were made.
+func (l *loop) connected(ctx context.Context) {
+	for {
+		select {
+		case m := <-l.made:
+			m.line.socket, m.line.err, m.line.ended = m.socket, m.err, false
+			if m.err == nil {
+				m.line.err = l.listen(m.line)
+			}
+			if m.line.err != nil {
+				l.finish(ctx, m.line)
+				continue
+			}
+			l.write(ctx, m.line)
+		default:
+			return
+		}
+	}
+}
+
+// turn goes on with a connection on which something has happened.
+func (l *loop) turn(ctx context.Context, at *line) {
+	if at.socket == noSocket { // dropped since
+		return
+	}
+	if !at.calling {
+		at.begin(nil)
+		if at.read(at.socket) || at.filled > 0 { // the node has closed it, or says what nobody has asked for
+			at.drop()
+		}
+		return
+	}
+	if len(at.request) > 0 {
+		l.write(ctx, at)
+	}
+	if at.calling && at.socket != noSocket && at.read(at.socket) {
+		l.finish(ctx, at)
+	}
+}
+
+// finish ends the call of a connection, and begins the next if one waits.
+func (l *loop) finish(ctx context.Context, at *line) {
+	done := time.Now()
+	var failure Failure
+	if at.err != nil {
+		failure = FailureOf(at.err)
+		at.drop()
+	} else {
+		failure = at.work.Judge(&at.call, at.answer.status, at.body())
+		if at.answer.close || at.ended || len(at.request) > 0 { // the rest of that can't be sent any more
+			at.drop()
+		}
+	}
+	at.calling = false
+	l.busy--
+	l.gathered.keep(l.observe(&at.arrival, at.taken, at.sent, done, failure), done)
+	of := &l.lanes[at.call.Node]
+	for {
+		select {
+		case a := <-of.waiting:
+			if l.send(ctx, at, &a) {
+				return
+			}
+		default:
+			of.idle <- at
+			return
+		}
+	}
+}
+
+// tidy ends calls that take too long, and shows how far the loop has come.
+func (l *loop) tidy(ctx context.Context, now time.Time) {
+	l.tidied = now
+	for i := range l.generator.lines {
+		at := &l.generator.lines[i]
+		if i/len(l.lanes)%l.of == l.number && at.calling && at.socket != noSocket && now.Sub(at.sent) > l.generator.timeout {
+			at.err = os.ErrDeadlineExceeded
+			l.finish(ctx, at)
+		}
+	}
+	if l.gathered.old(now) {
+		l.gathered.flush(now)
+	}
+	if now.Sub(l.offerings.told) > flushAfter {
+		l.tell(l.offerings, now)
+	}
+}
