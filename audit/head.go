@@ -118,8 +118,8 @@ var errBadHead = errors.New("the file is no sealed head")
 
 // replaceHead puts another head in place of the one that is there. After a crash at any moment the name holds one or
 // the other in whole: the new one is on the disk before it gets the name. With lasting, it is the new one once the call has
-// returned; without, a power cut may bring an older one back until the file system has written the folder by itself, as it
-// does at the next sync of the log. Unlike privatefile.Replace it may be called tens of times a second for years, so it has
+// returned; without, a power cut may bring an older one back until the file system has written the folder by itself, as ext4
+// and XFS do at the next sync of the log. Unlike privatefile.Replace it may be called tens of times a second for years, so it has
 // one draft, which crashes can't multiply.
 func replaceHead(dir string, text []byte, lasting bool) error {
 	draft := filepath.Join(dir, headDraft)

@@ -14,7 +14,7 @@ const (
 	sealAgain = time.Second
 	// sealShare is how many times as long as the last seal took the next one is put off at least. A sync and a rename
 	// keep a processor busy as well as the disk: both are left to the log itself and to others.
-	sealShare = 200
+	sealShare = 150
 )
 
 // sealer keeps the sealed head up to what is known to be on the disk. It never runs ahead of that: a power cut must
@@ -24,7 +24,7 @@ type sealer struct {
 	pace   time.Duration // the shortest time between two seals
 	kick   chan struct{}
 	failed bool // the last seal; under turn
-	lasts  bool // the last seal, through a power cut; under turn
+	lasts  bool // whether a power cut leaves the last seal; under turn
 
 	turn sync.Mutex // held while a head is written
 
@@ -95,7 +95,7 @@ func (s *sealer) nudge() {
 // to the log behind it.
 func (s *sealer) seal(closed bool) error { return s.sealAs(closed, true) }
 
-// sealAs is seal. Where it isn't lasting, a power cut may bring back the head before, beyond which the log reaches as well.
+// sealAs is seal. Where it isn't lasting, a power cut may bring back an older head, beyond which the log reaches as well.
 func (s *sealer) sealAs(closed, lasting bool) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()

@@ -332,7 +332,7 @@ func (d *drive) judge(r *result.Result, share float64) {
 	}
 	total := d.sample.Total()
 	if total.Skipped > total.Missed {
-		note("%d requests were never sent, as their node had %d waiting already", total.Skipped-total.Missed, d.Backlog/len(d.ground.nodes))
+		note("%d requests were never sent, as those that waited for their node already were its share of the %d that may wait", total.Skipped-total.Missed, d.Backlog)
 	}
 	if d.Closed {
 		note("closed loop: latencies are those under %d connections that wait for their answers, and hide what a server that stalls does to others", d.Connections)

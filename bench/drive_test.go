@@ -161,18 +161,25 @@ func TestARunIsInvalidOnlyWhereTheGeneratorWasAtFault(t *testing.T) {
 		s.Operations[0].Missed, s.Operations[0].Skipped = missed, skipped
 		return s
 	}
+	looped := func(busiest time.Duration) *load.Sample {
+		s := sample(time.Millisecond, 0, 0)
+		s.Elapsed, s.Busiest = time.Second, busiest
+		return s
+	}
 	for name, c := range map[string]struct {
 		sample *load.Sample
 		share  float64
 		want   string // "" is valid
 	}{
-		"well":               {sample(time.Millisecond, 0, 0), 0.5, ""},
-		"a node was full":    {sample(time.Millisecond, 0, 9), 0.5, ""},
-		"no CPU left":        {sample(time.Millisecond, 0, 0), 0.91, "91 % of its CPUs"},
-		"late by itself":     {sample(3*time.Millisecond, 0, 0), 0.5, "p99 of the lag is 3ms"},
-		"skipped by itself":  {sample(time.Millisecond, 2, 9), 0.5, "skipped 2 requests"},
-		"closed, no CPU":     {load.NewSample(1), 0.95, "95 %"},
-		"closed, and enough": {load.NewSample(1), 0.8, ""},
+		"well":                {sample(time.Millisecond, 0, 0), 0.5, ""},
+		"a node was full":     {sample(time.Millisecond, 0, 9), 0.5, ""},
+		"no CPU left":         {sample(time.Millisecond, 0, 0), 0.91, "91 % of its CPUs"},
+		"late by itself":      {sample(3*time.Millisecond, 0, 0), 0.5, "p99 of the lag is 3ms"},
+		"skipped by itself":   {sample(time.Millisecond, 2, 9), 0.5, "skipped 2 requests"},
+		"a loop had no pause": {looped(930 * time.Millisecond), 0.5, "something to do for 93 %"},
+		"a loop had pauses":   {looped(500 * time.Millisecond), 0.5, ""},
+		"closed, no CPU":      {load.NewSample(1), 0.95, "95 %"},
+		"closed, and enough":  {load.NewSample(1), 0.8, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reasons := strings.Join(invalid(c.sample, c.share, 2*time.Millisecond), "\n")

@@ -19,6 +19,9 @@ func invalid(s *load.Sample, share float64, maxLag time.Duration) (reasons []str
 	if share >= starved {
 		reasons = append(reasons, fmt.Sprintf("the generator used %.0f %% of its CPUs: it was the bottleneck; give it more of them or ask for less", 100*share))
 	}
+	if loop := s.Busiest.Seconds() / s.Elapsed.Seconds(); loop >= starved {
+		reasons = append(reasons, fmt.Sprintf("a thread of the generator had something to do for %.0f %% of the time, and answers waited for it: give it more CPUs or more connections, or ask for less", 100*loop))
+	}
 	total := s.Total()
 	if total.Lag != nil && total.Lag.TotalCount() > 0 {
 		if lag := time.Duration(total.Lag.ValueAtPercentile(99)); lag > maxLag {

@@ -16,8 +16,8 @@ const (
 	deadlineStep = time.Second
 )
 
-// Generator carries out a plan with a fixed number of connections, run after run, over the same connections. One run at
-// a time.
+// Generator carries out a plan with a fixed number of connections, run after run, over the same connections if the runs are of
+// one kind. One run at a time.
 type Generator struct {
 	plan     Plan
 	timeout  time.Duration
@@ -62,9 +62,17 @@ func (g *Generator) Connections() int { return len(g.workers) }
 
 // Close drops all connections.
 func (g *Generator) Close() {
+	g.dropWorkers()
+	g.dropLines()
+}
+
+func (g *Generator) dropWorkers() {
 	for i := range g.workers {
 		g.workers[i].drop()
 	}
+}
+
+func (g *Generator) dropLines() {
 	for i := range g.lines {
 		g.lines[i].drop()
 	}
@@ -79,6 +87,7 @@ func (g *Generator) RunClosed(ctx context.Context, duration time.Duration) (*Sam
 
 // FillClosed is RunClosed into a sample that others may watch.
 func (g *Generator) FillClosed(ctx context.Context, duration time.Duration, result *Sample) error {
+	g.dropLines()
 	var working sync.WaitGroup
 	before := SelfCPU()
 	start := time.Now()

@@ -42,12 +42,13 @@ func (o *OpenOptions) Validate() error {
 	return nil
 }
 
-// gather is how long whoever sends waits at least: at rates beyond it what is due goes out in small heaps, so that waking up
-// does not take the CPU that the load needs. It shows in the lag.
+// gather is the least that a sender waits: at higher rates what is due goes out in small bursts, so that waking up does not
+// take the CPU that the load needs. It shows in the lag.
 const gather = 50 * time.Microsecond
 
-// RunOpen offers requests when they are due by the shape, whether or not earlier ones were answered. It ends at most the
-// timeout after the last was due, or early with ctx's error.
+// RunOpen offers requests when they are due by the shape, whether or not earlier ones were answered. What has found no
+// connection the timeout after the last was due is given up, so that it ends at most two timeouts after that, or early with
+// ctx's error.
 func (g *Generator) RunOpen(ctx context.Context, o OpenOptions) (*Sample, error) {
 	result := NewSample(len(g.plan.Operations))
 	return result, g.FillOpen(ctx, o, result)
@@ -90,8 +91,8 @@ type openRun struct {
 // carrier is what offers the load: loops, where the platform has them and all nodes speak plain HTTP, since those cost least;
 // else a goroutine for each connection. end gives back what it holds.
 func (r *openRun) carrier(ctx context.Context) (carry func(context.Context) error, end func(), err error) {
-	if r.generator.loops() > 0 {
-		return r.inLoops(ctx)
+	if loops := r.generator.loops(); loops > 0 {
+		return r.inLoops(ctx, loops)
 	}
 	return r.inQueues()
 }
@@ -102,7 +103,7 @@ type arrival struct {
 	due  time.Duration // since the run began
 	lag  time.Duration // by how much the generator was late to see it
 	op   uint8
-	idle bool // a connection was free when it was due
+	idle bool // a connection was free when it was seen to be due
 }
 
 // dealer hands out the requests of a run in the order in which they are due.

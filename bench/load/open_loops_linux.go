@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -18,10 +19,13 @@ const (
 	// tidyEvery is how often a loop looks for calls that take too long and shows how far it has come. It bounds how long
 	// a loop sleeps.
 	tidyEvery = 20 * time.Millisecond
-	// heap is how many requests a loop sends at most before it looks for answers.
-	heap = 32
+	// burst is how many requests a loop sends at most before it looks for answers.
+	burst = 32
 	// dialling is how many connections are made at a time before a run.
 	dialling = 64
+	// laneWidth is how many connections of each node a loop has at least if there are several: a request waits for those of
+	// its own loop, however idle others are.
+	laneWidth = 32
 )
 
 // loops says in how many threads the generator carries an open load, and 0 where each connection needs a goroutine. Half of
@@ -30,15 +34,16 @@ func (g *Generator) loops() int {
 	if g.blocking || slices.ContainsFunc(g.plan.Nodes, func(n Node) bool { return n.TLS != nil }) {
 		return 0
 	}
-	return min(max(1, runtime.GOMAXPROCS(0)/2), len(g.workers)/len(g.plan.Nodes))
+	return max(1, min(runtime.GOMAXPROCS(0)/2, len(g.workers)/len(g.plan.Nodes)/laneWidth))
 }
 
-// inLoops prepares as many loops, each with its share of the connections of each node. The connections are made before the
+// inLoops prepares the loops, each with its share of the connections of each node. The connections are made before the
 // clock starts; one that can't be made now is tried again when it is needed.
-func (r *openRun) inLoops(ctx context.Context) (carry func(context.Context) error, end func(), err error) {
+func (r *openRun) inLoops(ctx context.Context, count int) (carry func(context.Context) error, end func(), err error) {
 	g := r.generator
-	g.connect(ctx)
-	loops := make([]*loop, g.loops())
+	g.dropWorkers()
+	g.openLines(ctx)
+	loops := make([]*loop, count)
 	end = func() {
 		for _, l := range loops {
 			if l != nil {
@@ -57,11 +62,18 @@ func (r *openRun) inLoops(ctx context.Context) (carry func(context.Context) erro
 		for _, l := range loops {
 			working.Go(func() error { return l.carry(ctx) })
 		}
-		return working.Wait()
+		err := working.Wait()
+		for _, l := range loops {
+			r.result.Busiest = max(r.result.Busiest, l.busyFor)
+		}
+		return err
 	}, end, nil
 }
 
-func (g *Generator) connect(ctx context.Context) {
+// openLines makes the connections that aren't there.
+func (g *Generator) openLines(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	if g.lines == nil {
 		g.lines = make([]line, len(g.workers))
 		for i := range g.lines {
@@ -72,6 +84,9 @@ func (g *Generator) connect(ctx context.Context) {
 	turns := make(chan struct{}, dialling)
 	for i := range g.lines {
 		l := &g.lines[i]
+		if l.calling { // a run broke off: an answer may still come
+			l.drop()
+		}
 		if l.socket != noSocket {
 			continue
 		}
@@ -118,6 +133,7 @@ type line struct {
 	ended       bool    // the node sends no more: what has come is the last
 	arrival     arrival // of the call under way
 	taken, sent time.Time
+	done        time.Time
 }
 
 func (l *line) address() string { return l.generator.plan.Nodes[l.call.Node].Address }
@@ -127,6 +143,7 @@ func (l *line) drop() {
 		unix.Close(l.socket)
 		l.socket = noSocket
 	}
+	l.ended = false
 }
 
 // lane is one node, as a loop sees it.
@@ -142,12 +159,16 @@ type loop struct {
 	number, of int // which of how many
 	poll       int
 	timer      int
-	wake       int // written to when a connection was made
+	wake       int // written to when there is something in made
 	armed      time.Duration
 	lanes      []lane
 	busy       int // lines with a call under way
+	dials      sync.WaitGroup
 	made       chan made
 	events     []unix.EpollEvent
+	answered   []*line       // of one look at the events
+	waited     time.Duration // with nothing to do
+	busyFor    time.Duration // all the other time of the run
 	deal       *dealer
 	gathered   gathering
 	offerings  *offerings
@@ -217,7 +238,7 @@ func newLoop(r *openRun, number, of int) (_ *loop, err error) {
 // to silence it.
 func (l *loop) watch(how, fd int, mark int32, what uint32) error {
 	if err := unix.EpollCtl(l.poll, how, fd, &unix.EpollEvent{Events: what | unix.EPOLLET, Fd: mark}); err != nil {
-		return fmt.Errorf("waiting for a file: %w", err)
+		return fmt.Errorf("adding to a poll: %w", err)
 	}
 	return nil
 }
@@ -226,7 +247,14 @@ func (l *loop) listen(at *line) error {
 	return l.watch(unix.EPOLL_CTL_ADD, at.socket, int32(at.number), unix.EPOLLIN|unix.EPOLLRDHUP) //nolint:gosec // at most MaxConnections
 }
 
+// close gives back what the loop holds, once nobody else uses it any more.
 func (l *loop) close() {
+	l.dials.Wait() // at most dialTimeout
+	for range len(l.made) {
+		if m := <-l.made; m.err == nil {
+			unix.Close(m.socket)
+		}
+	}
 	for _, fd := range []int{l.poll, l.timer, l.wake} {
 		if fd != noSocket {
 			unix.Close(fd)
@@ -238,19 +266,25 @@ func (l *loop) carry(ctx context.Context) error {
 	l.gathered.begin(l.result, l.start)
 	l.offerings, l.tidied = l.newOfferings(), l.start
 	defer func() {
-		l.gathered.flush(time.Now())
-		l.tell(l.offerings, time.Now())
+		now := time.Now()
+		l.gathered.flush(now)
+		l.tell(l.offerings, now)
+		l.busyFor = now.Sub(l.start) - l.waited
 	}()
+	if err := l.await(ctx, l.start, 0); err != nil { // what nodes have closed since the last run
+		return err
+	}
 	next, node, more := l.next()
 	for more || l.busy > 0 {
 		now := time.Now()
-		for sent := 0; more && next.due <= now.Sub(l.start) && sent < heap; sent++ {
+		for sent := 0; more && next.due <= now.Sub(l.start) && sent < burst; sent++ {
 			l.offer(ctx, &next, &l.lanes[node], now)
 			next, node, more = l.next()
 			now = time.Now()
 		}
 		if now.Sub(l.tidied) >= tidyEvery {
 			l.tidy(ctx, now)
+			now = time.Now()
 		}
 		more = more && ctx.Err() == nil
 		pause := tidyEvery
@@ -308,16 +342,26 @@ func (l *loop) send(ctx context.Context, at *line, a *arrival) bool {
 	at.sent = time.Now()
 	at.begin(at.call.Request)
 	if at.socket == noSocket {
-		go func() {
-			socket, err := connect(ctx, at.address())
-			l.made <- made{at, socket, err}
-			_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // can't fail: nobody counts to 2^64
-		}()
+		l.dial(ctx, at)
 		return true
 	}
 	l.write(ctx, at)
 	return true
 }
+
+// dial makes the connection that a call waits for, beside the loop.
+func (l *loop) dial(ctx context.Context, at *line) {
+	l.dials.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, l.generator.timeout)
+		defer cancel()
+		socket, err := connect(ctx, at.address())
+		l.made <- made{at, socket, err} // there is room for each line's
+		_, _ = unix.Write(l.wake, oneMore)
+	})
+}
+
+// oneMore is what adds one to an event's count, of which there is room for 2^64-2.
+var oneMore = binary.NativeEndian.AppendUint64(nil, 1)
 
 func (l *loop) write(ctx context.Context, at *line) {
 	at.write(at.socket)
@@ -325,7 +369,7 @@ func (l *loop) write(ctx context.Context, at *line) {
 		at.err = l.watch(unix.EPOLL_CTL_MOD, at.socket, int32(at.number), unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP) //nolint:gosec // as above
 	}
 	if at.err != nil {
-		l.finish(ctx, at)
+		l.end(ctx, at)
 	}
 }
 
@@ -337,10 +381,12 @@ func (l *loop) await(ctx context.Context, now time.Time, pause time.Duration) er
 	} else if err := l.arm(now.Sub(l.start), pause); err != nil {
 		return err
 	}
+	before := time.Now()
 	n, err := unix.EpollWait(l.poll, l.events, timeout)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("waiting for answers: %w", err)
 	}
+	l.waited += time.Since(before)
 	for _, event := range l.events[:max(n, 0)] {
 		switch event.Fd {
 		case timerEvent:
@@ -353,6 +399,10 @@ func (l *loop) await(ctx context.Context, now time.Time, pause time.Duration) er
 			l.turn(ctx, at)
 		}
 	}
+	for _, at := range l.answered { // after all are read: what it takes to judge one is not part of how long another took
+		l.finish(ctx, at)
+	}
+	l.answered = l.answered[:0]
 	return nil
 }
 
@@ -373,21 +423,17 @@ func (l *loop) arm(now, pause time.Duration) error {
 
 // connected goes on with the calls whose connections were made.
 func (l *loop) connected(ctx context.Context) {
-	for {
-		select {
-		case m := <-l.made:
-			m.line.socket, m.line.err, m.line.ended = m.socket, m.err, false
-			if m.err == nil {
-				m.line.err = l.listen(m.line)
-			}
-			if m.line.err != nil {
-				l.finish(ctx, m.line)
-				continue
-			}
-			l.write(ctx, m.line)
-		default:
-			return
+	for range len(l.made) { // those that come meanwhile have an event of their own
+		m := <-l.made
+		m.line.socket, m.line.err = m.socket, m.err
+		if m.err == nil {
+			m.line.err = l.listen(m.line)
 		}
+		if m.line.err != nil {
+			l.end(ctx, m.line)
+			continue
+		}
+		l.write(ctx, m.line)
 	}
 }
 
@@ -407,13 +453,19 @@ func (l *loop) turn(ctx context.Context, at *line) {
 		l.write(ctx, at)
 	}
 	if at.calling && at.socket != noSocket && at.read(at.socket) {
-		l.finish(ctx, at)
+		at.done = time.Now()
+		l.answered = append(l.answered, at)
 	}
 }
 
-// finish ends the call of a connection, and begins the next if one waits.
+// end finishes a call that is over now.
+func (l *loop) end(ctx context.Context, at *line) {
+	at.done = time.Now()
+	l.finish(ctx, at)
+}
+
+// finish judges a call that is over, and begins the next of its connection if one waits.
 func (l *loop) finish(ctx context.Context, at *line) {
-	done := time.Now()
 	var failure Failure
 	if at.err != nil {
 		failure = FailureOf(at.err)
@@ -426,7 +478,7 @@ func (l *loop) finish(ctx context.Context, at *line) {
 	}
 	at.calling = false
 	l.busy--
-	l.gathered.keep(l.observe(&at.arrival, at.taken, at.sent, done, failure), done)
+	l.gathered.keep(l.observe(&at.arrival, at.taken, at.sent, at.done, failure), at.done)
 	of := &l.lanes[at.call.Node]
 	for {
 		select {
@@ -448,7 +500,7 @@ func (l *loop) tidy(ctx context.Context, now time.Time) {
 		at := &l.generator.lines[i]
 		if i/len(l.lanes)%l.of == l.number && at.calling && at.socket != noSocket && now.Sub(at.sent) > l.generator.timeout {
 			at.err = os.ErrDeadlineExceeded
-			l.finish(ctx, at)
+			l.end(ctx, at)
 		}
 	}
 	if l.gathered.old(now) {

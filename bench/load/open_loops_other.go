@@ -14,6 +14,6 @@ func (*line) drop() {}
 
 func (*Generator) loops() int { return 0 }
 
-func (*openRun) inLoops(context.Context) (func(context.Context) error, func(), error) {
+func (*openRun) inLoops(context.Context, int) (func(context.Context) error, func(), error) {
 	return nil, nil, errors.New("loops need Linux")
 }

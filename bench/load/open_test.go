@@ -115,7 +115,7 @@ func TestWhatAFullBacklogTurnsAwayIsSkippedAndNotTheGeneratorsFault(t *testing.T
 	inEachWay(t, func(t *testing.T, w way) {
 		release := make(chan struct{})
 		address := serve(t, func(*fasthttp.RequestCtx) { <-release })
-		time.AfterFunc(300*time.Millisecond, func() { close(release) })
+		time.AfterFunc(time.Second, func() { close(release) })
 
 		result := w.run(t, planOf(t, address), 2, OpenOptions{Shape: Constant(1000, 200*time.Millisecond), Backlog: 10})
 

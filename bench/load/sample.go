@@ -21,6 +21,7 @@ type Sample struct {
 	Operations   []Operation // those of the plan
 	Elapsed      time.Duration
 	GeneratorCPU time.Duration
+	Busiest      time.Duration // how long the loop that had most to do was not waiting; 0 where there are none
 	ServerCPU    time.Duration // 0 where the server's process isn't ours to look at
 }
 
@@ -182,6 +183,7 @@ func (s *Sample) Add(other *Sample) {
 	}
 	s.Elapsed += other.Elapsed
 	s.GeneratorCPU += other.GeneratorCPU
+	s.Busiest += other.Busiest
 	s.ServerCPU += other.ServerCPU
 }
 
