@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -21,8 +20,6 @@ const (
 	tidyEvery = 20 * time.Millisecond
 	// burst is how many requests a loop sends at most before it looks for answers.
 	burst = 32
-	// dialling is how many connections are made at a time before a run.
-	dialling = 64
 	// laneWidth is how many connections of each node a loop has at least if there are several: a request waits for those of
 	// its own loop, however idle others are.
 	laneWidth = 32
@@ -70,82 +67,6 @@ func (r *openRun) inLoops(ctx context.Context, count int) (carry func(context.Co
 	}, end, nil
 }
 
-// openLines makes the connections that aren't there.
-func (g *Generator) openLines(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	if g.lines == nil {
-		g.lines = make([]line, len(g.workers))
-		for i := range g.lines {
-			g.lines[i] = line{worker: &g.workers[i], socket: noSocket, exchange: newExchange()}
-		}
-	}
-	var making sync.WaitGroup
-	turns := make(chan struct{}, dialling)
-	for i := range g.lines {
-		l := &g.lines[i]
-		if l.calling { // a run broke off: an answer may still come
-			l.drop()
-		}
-		if l.socket != noSocket {
-			continue
-		}
-		turns <- struct{}{}
-		making.Go(func() {
-			defer func() { <-turns }()
-			if socket, err := connect(ctx, l.address()); err == nil {
-				l.socket = socket
-			}
-		})
-	}
-	making.Wait()
-}
-
-// connect opens a socket that the runtime doesn't wait for.
-func connect(ctx context.Context, address string) (socket int, err error) {
-	tcp, err := dialTCP(ctx, address)
-	if err != nil {
-		return noSocket, err
-	}
-	defer tcp.Close() // ends the runtime's interest in it; the connection lives on in the copy
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return noSocket, fmt.Errorf("reaching the socket of %s: %w", address, err)
-	}
-	var copying error
-	err = raw.Control(func(fd uintptr) { socket, copying = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
-	if err = errors.Join(err, copying); err != nil {
-		return noSocket, fmt.Errorf("copying the socket of %s: %w", address, err)
-	}
-	return socket, nil
-}
-
-// noSocket is that of a line without a connection.
-const noSocket = -1
-
-// line is one connection of a loop.
-type line struct {
-	*worker // whose work and call are the line's in an open run
-	socket  int
-	exchange
-
-	calling     bool
-	ended       bool    // the node sends no more: what has come is the last
-	arrival     arrival // of the call under way
-	taken, sent time.Time
-	done        time.Time
-}
-
-func (l *line) address() string { return l.generator.plan.Nodes[l.call.Node].Address }
-
-func (l *line) drop() {
-	if l.socket != noSocket {
-		unix.Close(l.socket)
-		l.socket = noSocket
-	}
-	l.ended = false
-}
-
 // lane is one node, as a loop sees it.
 type lane struct {
 	idle    chan *line
@@ -161,6 +82,7 @@ type loop struct {
 	timer      int
 	wake       int // written to when there is something in made
 	armed      time.Duration
+	lines      []*line
 	lanes      []lane
 	busy       int // lines with a call under way
 	dials      sync.WaitGroup
@@ -173,13 +95,6 @@ type loop struct {
 	gathered   gathering
 	offerings  *offerings
 	tidied     time.Time
-}
-
-// made is a connection, or why there is none.
-type made struct {
-	line   *line
-	socket int
-	err    error
 }
 
 // What stands in an event in place of the number of a line.
@@ -223,7 +138,7 @@ func newLoop(r *openRun, number, of int) (_ *loop, err error) {
 			continue
 		}
 		at := &g.lines[i]
-		at.calling = false
+		l.lines = append(l.lines, at)
 		if at.socket != noSocket {
 			if err := l.listen(at); err != nil {
 				return nil, err
@@ -349,20 +264,6 @@ func (l *loop) send(ctx context.Context, at *line, a *arrival) bool {
 	return true
 }
 
-// dial makes the connection that a call waits for, beside the loop.
-func (l *loop) dial(ctx context.Context, at *line) {
-	l.dials.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, l.generator.timeout)
-		defer cancel()
-		socket, err := connect(ctx, at.address())
-		l.made <- made{at, socket, err} // there is room for each line's
-		_, _ = unix.Write(l.wake, oneMore)
-	})
-}
-
-// oneMore is what adds one to an event's count, of which there is room for 2^64-2.
-var oneMore = binary.NativeEndian.AppendUint64(nil, 1)
-
 func (l *loop) write(ctx context.Context, at *line) {
 	at.write(at.socket)
 	if at.err == nil && len(at.request) > 0 { // the rest once there is room
@@ -419,22 +320,6 @@ func (l *loop) arm(now, pause time.Duration) error {
 	}
 	l.armed = now + pause
 	return nil
-}
-
-// connected goes on with the calls whose connections were made.
-func (l *loop) connected(ctx context.Context) {
-	for range len(l.made) { // those that come meanwhile have an event of their own
-		m := <-l.made
-		m.line.socket, m.line.err = m.socket, m.err
-		if m.err == nil {
-			m.line.err = l.listen(m.line)
-		}
-		if m.line.err != nil {
-			l.end(ctx, m.line)
-			continue
-		}
-		l.write(ctx, m.line)
-	}
 }
 
 // turn goes on with a connection on which something has happened.
@@ -496,9 +381,8 @@ func (l *loop) finish(ctx context.Context, at *line) {
 // tidy ends calls that take too long, and shows how far the loop has come.
 func (l *loop) tidy(ctx context.Context, now time.Time) {
 	l.tidied = now
-	for i := range l.generator.lines {
-		at := &l.generator.lines[i]
-		if i/len(l.lanes)%l.of == l.number && at.calling && at.socket != noSocket && now.Sub(at.sent) > l.generator.timeout {
+	for _, at := range l.lines {
+		if at.calling && at.socket != noSocket && now.Sub(at.sent) > l.generator.timeout {
 			at.err = os.ErrDeadlineExceeded
 			l.end(ctx, at)
 		}
