@@ -161,6 +161,22 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
+// BenchmarkReplaceHead is what sealing costs beside the signature, on the disk of the folder for temporary files.
+func BenchmarkReplaceHead(b *testing.B) {
+	for name, lasting := range map[string]bool{"lasting": true, "in between": false} {
+		b.Run(name, func(b *testing.B) {
+			dir, head := b.TempDir(), make([]byte, 420)
+			began := cpuTime()
+			defer func() { b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op") }()
+			for b.Loop() {
+				if err := replaceHead(dir, head, lasting); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkIndex(b *testing.B) {
 	r := sample()
 	var c chain

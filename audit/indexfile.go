@@ -209,7 +209,7 @@ func (x *indexes) load(s segment) (*index, int64) {
 	return loaded, int64(len(b))
 }
 
-// extend reads what has been committed since.
+// extend reads what has been committed since, a piece at a time, and calls rest after each with how long it took.
 func (x *indexes) extend(to *index, s segment, rest func(worked time.Duration) error) (read int64, err error) {
 	f, err := os.Open(x.catalog.path(s.first))
 	if err != nil {
@@ -223,25 +223,28 @@ func (x *indexes) extend(to *index, s segment, rest func(worked time.Duration) e
 			return read, fmt.Errorf("reading %s: %w", segmentName(s.first), err)
 		}
 		whole := part[:bytes.LastIndexByte(part, '\n')+1]
-		corrupt := len(whole) == 0
-		for len(whole) > 0 && !corrupt {
+		if len(whole) == 0 {
+			return read, corruptAt(s, to.size)
+		}
+		for len(whole) > 0 {
 			began := time.Now()
 			piece := whole[:endOfLine(whole, pieceBytes)]
 			taken, err := to.extend(piece)
 			read += taken
-			if corrupt = err != nil; corrupt {
-				break
+			if err != nil {
+				return read, corruptAt(s, to.size)
 			}
 			if err := rest(time.Since(began)); err != nil {
 				return read, err
 			}
 			whole = whole[len(piece):]
 		}
-		if corrupt {
-			return read, fmt.Errorf("%w: %s at byte %d; verify the log", ErrCorrupt, segmentName(s.first), to.size)
-		}
 	}
 	return read, nil
+}
+
+func corruptAt(s segment, offset int64) error {
+	return fmt.Errorf("%w: %s at byte %d; verify the log", ErrCorrupt, segmentName(s.first), offset)
 }
 
 // endOfLine returns where the line ends that is at least so far into whole lines.
