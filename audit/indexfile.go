@@ -290,8 +290,8 @@ const (
 	calmFor   = 5       // such seconds in a row: between two bursts a node is about to have much to do
 	calmAfter = time.Minute
 
-	// pieceBytes of lines are indexed at a time, in 0.15 ms, and then nothing is done for restShare times as long: a
-	// segment of 64 MiB keeps a processor busy for 0.14 s, which others would wait for that have milliseconds.
+	// pieceBytes of lines are indexed at a time, in 0.1 ms, and then nothing is done for restShare times as long: a
+	// segment of 64 MiB keeps a processor busy for a tenth of a second, which others would wait for that have milliseconds.
 	pieceBytes = 64 << 10
 	restShare  = 9
 )
