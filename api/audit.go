@@ -67,8 +67,8 @@ func (a *API) mayChange(c *call) error {
 	return nil
 }
 
-// enroll sets the record of what was granted on its way, before the token is made: writing the one takes as long as
-// signing the other.
+// enroll sets the record of what was granted on its way, before the token is made: while this one is signed, others may write
+// it with theirs.
 func (a *API) enroll(c *call) error {
 	r := a.draft(c)
 	c.tellGrant(r)

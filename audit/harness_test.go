@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(appendUntilKilled(dir))
 	}
+	if dir := os.Getenv(envCrash); dir != "" {
+		os.Exit(crashAndRecover(dir))
+	}
 	racedetector.DrawFewer()
 	goleak.VerifyTestMain(m)
 }

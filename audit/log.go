@@ -152,6 +152,9 @@ func (l *Log) begin(r *recovered) error {
 	now := l.options.Now()
 	w := &writer{log: l, stop: make(chan struct{}), begun: time.Now(), signed: time.Now()}
 	l.writer = w
+	if l.options.Sync != SyncAlways {
+		l.queue.write = w.lend // a sync is too long for anybody who has given a time by which to give up
+	}
 	if r.state == nil {
 		l.began = identity.InstantOf(now)
 		var entropy [10]byte

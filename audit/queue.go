@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// queue is where records wait for the writer: an arena that is filled while the writer empties another. What one
-// write takes (group commit) is whatever came during the one before.
+// queue is where records wait to be written: an arena that is filled while another is emptied. Whoever waits for a record
+// writes what has gathered, unless that is under way: then one write takes whatever came during the one before (group
+// commit).
 type queue struct {
 	mostRecords int
 	mostBytes   int
 	patience    time.Duration // for contexts without a deadline
-	wake        chan struct{} // holds one token while there may be something to take
+	write       func()        // writes what has gathered, unless that is under way; nil where the writer alone may
+	wake        chan struct{} // holds one token while the writer has to look
+	unclaimed   *time.Timer   // wakes the writer for records that nobody waits for
+	crowd       crowd
 
 	mu      sync.Mutex
 	filling *arena
@@ -76,11 +81,20 @@ func (d *drops) add(more drops) {
 	d.till = more.till
 }
 
+// claimWithin is after how long the writer sees to a record for which nobody waits.
+const claimWithin = 5 * time.Millisecond
+
 func newQueue(mostRecords, mostBytes int, patience time.Duration) *queue {
 	q := &queue{
 		mostRecords: mostRecords, mostBytes: mostBytes, patience: patience, wake: make(chan struct{}, 1),
 		filling: &arena{}, spare: &arena{},
 	}
+	q.unclaimed = time.AfterFunc(claimWithin, func() {
+		if q.len() > 0 {
+			q.nudge()
+		}
+	})
+	q.unclaimed.Stop()
 	q.tickets.New = func() any { return &waiter{done: make(chan result, 1)} }
 	return q
 }
@@ -136,6 +150,7 @@ func (q *queue) put(ctx context.Context, body []byte, c class) (Ticket, error) {
 		}
 		space := q.space
 		q.mu.Unlock()
+		q.nudge()
 		if _, ok := ctx.Deadline(); !ok && late == nil {
 			late = time.After(q.patience)
 		}
@@ -174,8 +189,11 @@ func (q *queue) add(body []byte, c class) Ticket {
 	a.classes = append(a.classes, c)
 	a.waiters = append(a.waiters, w)
 	q.mu.Unlock()
-	if first {
+	switch {
+	case first && q.write == nil:
 		q.nudge()
+	case first:
+		q.unclaimed.Reset(claimWithin)
 	}
 	return Ticket{w: w, queue: q}
 }
@@ -212,6 +230,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	q.unclaimed.Stop()
 	if q.space != nil {
 		close(q.space)
 		q.space = nil
@@ -224,6 +243,29 @@ func (q *queue) len() int {
 	return q.filling.len()
 }
 
+// crowd tells whoever is about to write whether others would gladly have their records in the same write.
+type crowd struct {
+	many atomic.Bool
+	few  int // writes of a few since the last one of many; of whoever writes
+}
+
+const (
+	// crowded is of how many records a write is that many wait for.
+	crowded = 4
+	// crowdAfter is after how many writes of a few one is made as if there were many: on a single processor nobody comes
+	// before the one who writes unless he is let.
+	crowdAfter = 16
+)
+
+func (c *crowd) wrote(records int) {
+	if records >= crowded {
+		c.few = 0
+	} else {
+		c.few++
+	}
+	c.many.Store(c.few%crowdAfter == 0)
+}
+
 // Ticket stands for a record on its way to the disk. It is to be waited for once at most; one that nobody waits for
 // is no leak, but then nobody knows whether the record was written. The zero Ticket is of a record that was dropped
 // and counted.
@@ -232,25 +274,23 @@ type Ticket struct {
 	queue *queue
 }
 
-// yields is how often a waiter lets others go first before it has itself woken, which costs several times as much. On a
-// processor with much to do the first time is over before the writer has had its turn, and the second after it.
-const yields = 3
+// yields is how often a waiter lets others go first where there are many. On a processor with much to do the first time
+// is over before all have queued their records, and the second after one of them has written those.
+const yields = 2
 
 // Wait returns once the record is written, with its sequence number, or 0 where it was dropped and counted. An error
 // is ErrWrite: it isn't in the log; or ErrUnknown, once ctx has ended or where the record was written and a sync that
 // it waits for has failed. A context without a deadline ends after Options.Patience.
+//
+// The caller may be the one who writes, for others as well. A write that the disk holds up then holds up this one caller
+// for as long as it takes; everybody else who waits gives up in time.
 func (t Ticket) Wait(ctx context.Context) (sequence uint64, err error) {
 	if t.w == nil {
 		return 0, nil
 	}
-	for range yields {
-		select {
-		case r := <-t.w.done:
-			t.queue.tickets.Put(t.w)
-			return r.sequence, r.err
-		default:
-			runtime.Gosched()
-		}
+	if r, ok := t.claim(ctx); ok {
+		t.queue.tickets.Put(t.w)
+		return r.sequence, r.err
 	}
 	var late <-chan time.Time
 	if _, ok := ctx.Deadline(); !ok {
@@ -268,6 +308,27 @@ func (t Ticket) Wait(ctx context.Context) (sequence uint64, err error) {
 	}
 	// The writer will answer yet, so the waiter can't be used again.
 	return 0, fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+// claim sees to it that the record is written, and returns what came of it where that is known without waiting: to let
+// others go first, or to write, costs less than to be woken.
+func (t Ticket) claim(ctx context.Context) (r result, ok bool) {
+	for i := 0; ; i++ {
+		select {
+		case r = <-t.w.done:
+			return r, true
+		default:
+		}
+		switch {
+		case i < yields && (t.queue.write == nil || t.queue.crowd.many.Load()):
+			runtime.Gosched()
+		case i > yields || t.queue.write == nil || ctx.Err() != nil:
+			return result{}, false
+		default:
+			i = yields
+			t.queue.write()
+		}
+	}
 }
 
 var errImpatient = errors.New("it took too long")

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/deputy-id/deputy/identity"
@@ -16,11 +18,14 @@ const (
 	probeAfter = 250 * time.Millisecond
 )
 
-// writer is the one goroutine that writes. It gathers what has queued, gives each record its place in the chain, and
-// writes all of it at once. Nothing of it is shared but through the catalog, the syncer and the queue.
+// writer gathers what has queued, gives each record its place in the chain, and writes all of it at once. It has a
+// goroutine for what is due by the clock and for what nobody waits for; else whoever waits for a record has his turn.
+// Nothing of it is shared but under turn, and through the catalog, the syncer and the queue.
 type writer struct {
 	log  *Log
 	stop chan struct{} // closed once the queue takes no more
+
+	turn sync.Mutex // held by whoever writes
 
 	file    file
 	first   uint64    // of the segment
@@ -53,7 +58,10 @@ func (w *writer) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		timer.Reset(time.Until(w.due()))
+		w.turn.Lock()
+		due := w.due(time.Now())
+		w.turn.Unlock()
+		timer.Reset(time.Until(due))
 		stopping := false
 		select {
 		case <-w.log.queue.wake:
@@ -61,22 +69,20 @@ func (w *writer) run() {
 		case <-w.stop:
 			stopping = true
 		}
-		w.turn(stopping)
+		w.attend(stopping)
 		if stopping {
 			return
 		}
 	}
 }
 
-// turn writes what there is, and what is due.
-func (w *writer) turn(stopping bool) {
+// attend writes what there is, and what is due.
+func (w *writer) attend(stopping bool) {
 	// On a processor with much to do, whoever is about to append goes first: one write then takes what many of them
 	// wait for. Where nobody else wants the processor this costs nothing.
 	runtime.Gosched()
-	a, dropped := w.log.queue.take()
-	w.dropped.add(dropped)
-	w.commit(a)
-	w.log.queue.giveBack(a)
+	w.turn.Lock()
+	w.writeQueued()
 
 	now := time.Now()
 	aged := w.used() && now.Sub(w.begun) >= w.log.options.SegmentAge
@@ -84,17 +90,72 @@ func (w *writer) turn(stopping bool) {
 	if w.failure == nil && (aged || due) {
 		w.fail(w.tidy(aged && !stopping), 0)
 	}
+	if w.release() {
+		w.log.queue.nudge()
+	}
+}
+
+// rounds is how many batches a caller writes: the one with his own record, and what came meanwhile for others. The
+// writer's own goroutine goes on from there.
+const rounds = 2
+
+// lend has the caller write what has queued. It does nothing while somebody else writes, who will see to it.
+func (w *writer) lend() {
+	defer w.crash()
+	for range rounds {
+		if !w.turn.TryLock() {
+			return
+		}
+		if w.log.queue.len() > 0 { // else somebody has written it meanwhile, and maybe closed the file
+			now := time.Now()
+			due := w.due(now)
+			w.writeQueued()
+			if w.due(now).Before(due) {
+				w.log.queue.nudge() // the writer's own goroutine sleeps for longer
+			}
+		}
+		if !w.release() {
+			return
+		}
+	}
+	w.log.queue.nudge()
+}
+
+// crash ends the process after a panic in the middle of a write, as it does in a goroutine of the writer's own: a handler
+// that recovers from it would leave a log that nobody can write any more.
+func (w *writer) crash() {
+	if p := recover(); p != nil {
+		stack := debug.Stack()
+		go panic(fmt.Sprintf("writing the audit log: %v\n%s", p, stack))
+		select {}
+	}
+}
+
+// release gives the turn back, and reports whether there is more to write: who came meanwhile found the turn taken, and
+// waits.
+func (w *writer) release() (more bool) {
+	w.turn.Unlock()
+	return w.log.queue.len() > 0
+}
+
+// writeQueued is called with the turn.
+func (w *writer) writeQueued() {
+	a, dropped := w.log.queue.take()
+	w.dropped.add(dropped)
+	w.commit(a)
+	w.log.queue.crowd.wrote(a.len())
+	w.log.queue.giveBack(a)
 }
 
 // used reports whether the segment holds more than its header and the checkpoint after it.
 func (w *writer) used() bool { return w.written.sequence > w.first+1 }
 
 // due is when something is to be done even if nobody appends.
-func (w *writer) due() time.Time {
+func (w *writer) due(now time.Time) time.Time {
 	if w.failure != nil {
-		return time.Now().Add(probeAfter)
+		return now.Add(probeAfter)
 	}
-	due := time.Now().Add(time.Hour)
+	due := now.Add(time.Hour)
 	if w.written.tree.size > 0 {
 		due = earlier(due, w.signed.Add(w.log.options.CheckpointEvery))
 	}
