@@ -25,6 +25,7 @@ type disk struct {
 	openErr  error
 	spoil    bool          // a failing sync also loses what was written
 	gate     chan struct{} // writes wait until it is closed
+	syncGate chan struct{} // syncs wait until it is closed
 	syncs    atomic.Int64
 }
 
@@ -82,6 +83,12 @@ func (f *failingFile) Truncate(size int64) error {
 
 func (f *failingFile) Sync() error {
 	f.disk.syncs.Add(1)
+	f.disk.mu.Lock()
+	gate := f.disk.syncGate
+	f.disk.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if f.disk.syncErr != nil {

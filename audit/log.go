@@ -131,9 +131,10 @@ func (l *Log) start() (err error) {
 func (l *Log) run() {
 	background, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
+	due := l.writer.due(time.Now())
 	go func() {
 		defer close(l.wrote)
-		l.writer.run()
+		l.writer.run(due)
 	}()
 	l.group.Go(func() { l.syncer.run(background) })
 	l.group.Go(func() { l.sealer.run(background) })
@@ -150,10 +151,10 @@ func (l *Log) run() {
 // begin makes the writer, and has it write what has to be on the disk before anything else.
 func (l *Log) begin(r *recovered) error {
 	now := l.options.Now()
-	w := &writer{log: l, stop: make(chan struct{}), begun: time.Now(), signed: time.Now()}
+	w := newWriter(l)
 	l.writer = w
 	if l.options.Sync != SyncAlways {
-		l.queue.write = w.lend // a sync is too long for anybody who has given a time by which to give up
+		l.queue.write = w.lend // else each write is a sync, too long for a caller who has given a time by which to give up
 	}
 	if r.state == nil {
 		l.began = identity.InstantOf(now)

@@ -176,6 +176,7 @@ func (q *queue) offer(body []byte, c class, now time.Time) (t Ticket, taken bool
 	}
 	q.dropped.add(drops{count: 1, since: now, till: now})
 	q.mu.Unlock()
+	q.nudge()
 	return Ticket{}, false, nil
 }
 
@@ -183,17 +184,17 @@ func (q *queue) offer(body []byte, c class, now time.Time) (t Ticket, taken bool
 func (q *queue) add(body []byte, c class) Ticket {
 	w := q.tickets.Get().(*waiter)
 	a := q.filling
-	first := a.len() == 0
 	a.bodies = append(a.bodies, body...)
 	a.ends = append(a.ends, len(a.bodies))
 	a.classes = append(a.classes, c)
 	a.waiters = append(a.waiters, w)
+	n := a.len()
 	q.mu.Unlock()
 	switch {
-	case first && q.write == nil:
-		q.nudge()
-	case first:
+	case n == 1 && q.write != nil:
 		q.unclaimed.Reset(claimWithin)
+	case n == 1 || n == q.mostRecords/2: // it is to be taken before it is full
+		q.nudge()
 	}
 	return Ticket{w: w, queue: q}
 }
@@ -210,6 +211,21 @@ func (q *queue) nudge() {
 func (q *queue) take() (*arena, drops) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.swap()
+}
+
+// takeWithin is take where the records, each with so much beside its body, are no more than so many bytes together; else, and
+// where there are none, it returns nil.
+func (q *queue) takeWithin(bytes int64, each int) (*arena, drops) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n := q.filling.len(); n == 0 || int64(len(q.filling.bodies)+n*each) > bytes {
+		return nil, drops{}
+	}
+	return q.swap()
+}
+
+func (q *queue) swap() (*arena, drops) {
 	taken, dropped := q.filling, q.dropped
 	q.filling, q.spare, q.dropped = q.spare, nil, drops{}
 	if q.space != nil {
@@ -246,24 +262,29 @@ func (q *queue) len() int {
 // crowd tells whoever is about to write whether others would gladly have their records in the same write.
 type crowd struct {
 	many atomic.Bool
-	few  int // writes of a few since the last one of many; of whoever writes
+	few  int // writes of a few since the last one of many; under the writer's turn
 }
 
 const (
 	// crowded is of how many records a write is that many wait for.
 	crowded = 4
+	// crowdLeaves is how many writes of a few in a row say that there are not many any more.
+	crowdLeaves = 4
 	// crowdAfter is after how many writes of a few one is made as if there were many: on a single processor nobody comes
 	// before the one who writes unless he is let.
 	crowdAfter = 16
 )
 
 func (c *crowd) wrote(records int) {
-	if records >= crowded {
+	switch {
+	case records == 0:
+		return
+	case records >= crowded:
 		c.few = 0
-	} else {
+	default:
 		c.few++
 	}
-	c.many.Store(c.few%crowdAfter == 0)
+	c.many.Store(c.few < crowdLeaves || c.few%crowdAfter == 0)
 }
 
 // Ticket stands for a record on its way to the disk. It is to be waited for once at most; one that nobody waits for
@@ -274,7 +295,7 @@ type Ticket struct {
 	queue *queue
 }
 
-// yields is how often a waiter lets others go first where there are many. On a processor with much to do the first time
+// yields is how often a waiter lets others go first, where there are many or where he can't write himself. On a processor with much to do the first time
 // is over before all have queued their records, and the second after one of them has written those.
 const yields = 2
 
@@ -282,8 +303,8 @@ const yields = 2
 // is ErrWrite: it isn't in the log; or ErrUnknown, once ctx has ended or where the record was written and a sync that
 // it waits for has failed. A context without a deadline ends after Options.Patience.
 //
-// The caller may be the one who writes, for others as well. A write that the disk holds up then holds up this one caller
-// for as long as it takes; everybody else who waits gives up in time.
+// The caller may be the one who writes, for others as well, unless each write is synced. A write(2) that the disk holds up
+// then holds up this one caller for as long as it takes; everybody else who waits gives up in time. Syncs are left to others.
 func (t Ticket) Wait(ctx context.Context) (sequence uint64, err error) {
 	if t.w == nil {
 		return 0, nil

@@ -155,6 +155,13 @@ func (s *syncer) unsynced(now time.Time) time.Duration {
 	return now.Sub(s.oldest)
 }
 
+// keepsUp reports whether nothing stands against writing on.
+func (s *syncer) keepsUp(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed == nil && (s.oldest.IsZero() || now.Sub(s.oldest) <= maxUnsynced)
+}
+
 // holdBack waits for a sync that takes far too long.
 func (s *syncer) holdBack() {
 	if s.unsynced(time.Now()) > maxUnsynced {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ func TestWaitersAreServedAfterWhoeverHadTheTurn(t *testing.T) {
 	}
 }
 
-// Where the caller writes, what is due by the clock is due all the same.
+// Where callers write, what is due by the clock is due all the same.
 func TestCheckpointIsMadeInTimeOfWhatCallersWrote(t *testing.T) {
 	virtualtime.Test(t, func(t *testing.T) {
 		o := testOptions(t.TempDir())
@@ -83,13 +84,15 @@ func TestCheckpointIsMadeInTimeOfWhatCallersWrote(t *testing.T) {
 		l := openLog(t, o)
 		for range 3 {
 			time.Sleep(time.Minute) // the writer sleeps for an hour, as there is nothing to do
-			require.NoError(t, l.Append(t.Context(), numbered(1)))
-			last, _ := l.Last()
+			ticket, err := l.Queue(t.Context(), numbered(1))
+			require.NoError(t, err)
+			sequence, err := ticket.Wait(t.Context())
+			require.NoError(t, err)
 			time.Sleep(o.CheckpointEvery)
 			virtualtime.Wait()
 			checkpoint, ok := l.Checkpoint()
 			require.True(t, ok)
-			require.Equal(t, last, checkpoint.Through)
+			require.GreaterOrEqual(t, checkpoint.Through, sequence)
 		}
 		closeLog(t, l)
 	})
@@ -131,6 +134,98 @@ func TestSyncedRecordsAreWaitedForNoLongerThanAsked(t *testing.T) {
 	})
 }
 
+// Only a write may hold up a caller beyond the time that he gives, not the syncs that the log needs now and then.
+func TestCallersLeaveSyncsToTheWriter(t *testing.T) {
+	r := numbered(1)
+	r.Detail = strings.Repeat("x", 900)
+	try := func(l *Log) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		return l.Append(ctx, r)
+	}
+	for name, syncs := range map[string]func(t *testing.T, l *Log) error{
+		"of a disk that hangs": func(t *testing.T, l *Log) error {
+			require.NoError(t, try(l))
+			eventually(t, "a sync that takes far too long", func() bool { return !l.syncer.keepsUp(time.Now()) })
+			return try(l)
+		},
+		"before the next segment": func(t *testing.T, l *Log) error {
+			for range minSegmentBytes / len(r.Detail) {
+				if err := try(l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, d := withDisk(t.TempDir())
+			o.SegmentBytes = minSegmentBytes
+			l := openLog(t, o)
+			gate := make(chan struct{})
+			d.set(func(d *disk) { d.syncGate = gate })
+			rescue := time.AfterFunc(20*time.Second, func() { close(gate) }) // the caller would wait for good
+			err := syncs(t, l)
+			require.True(t, rescue.Stop())
+			close(gate)
+			require.ErrorIs(t, err, ErrUnknown)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			closeLog(t, l)
+			requireWhole(t, o.Dir)
+		})
+	}
+}
+
+func TestWhoHasNoTimeDoesNotWrite(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
+		o, d := withDisk(t.TempDir())
+		l := openLog(t, o)
+		gate := make(chan struct{})
+		ticket, err := l.Queue(t.Context(), numbered(1))
+		require.NoError(t, err)
+		d.set(func(d *disk) { d.gate = gate })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = ticket.Wait(ctx)
+		require.ErrorIs(t, err, ErrUnknown)
+		close(gate)
+		closeLog(t, l)
+	})
+}
+
+func TestNobodyWritesAfterClose(t *testing.T) {
+	o, d := withDisk(t.TempDir())
+	l := openLog(t, o)
+	appendAll(t, l, 0, 3)
+	closeLog(t, l)
+	d.set(func(d *disk) { d.gate = make(chan struct{}) }) // a write would never end
+	l.writer.lend()
+	require.NoError(t, l.Failing())
+}
+
+// A full queue is emptied at once, not when the clock says that nobody waits for its records.
+func TestFullQueueIsEmptiedAtOnce(t *testing.T) {
+	virtualtime.Test(t, func(t *testing.T) {
+		for _, full := range []Full{FullBlock, FullDropAndCount} {
+			o := testOptions(t.TempDir())
+			o.QueueRecords, o.Full = 4, full
+			l := openLog(t, o)
+			before, _ := l.Last()
+			began := time.Now()
+			for i := range 4 * o.QueueRecords {
+				_, err := l.Queue(t.Context(), numbered(i))
+				require.NoError(t, err)
+				virtualtime.Wait()
+			}
+			require.Zero(t, time.Since(began))
+			after, _ := l.Last()
+			require.Greater(t, after, before+3*uint64(o.QueueRecords))
+			require.Zero(t, countKind(t, o.Dir, KindDropped))
+			closeLog(t, l)
+		}
+	})
+}
+
 func TestManyCallersOfOneProcessorShareTheirWrites(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	o := testOptions(t.TempDir())
@@ -158,20 +253,20 @@ func TestManyCallersOfOneProcessorShareTheirWrites(t *testing.T) {
 
 func TestCrowdIsWhereManyWaitAndIsLookedForNowAndThen(t *testing.T) {
 	var c crowd
-	for round := range 3 {
-		for i := range crowdAfter - 1 {
-			c.wrote(1 + i%(crowded-1))
-			require.False(t, c.many.Load(), "round %d, write %d of a few", round, i)
-		}
-		c.wrote(1)
-		require.True(t, c.many.Load())
+	for i := 1; i <= 3*crowdAfter; i++ {
+		c.wrote(1 + i%(crowded-1))
+		require.Equal(t, i < crowdLeaves || i%crowdAfter == 0, c.many.Load(), "after %d writes of a few", i)
 	}
 	c.wrote(1)
 	require.False(t, c.many.Load())
 	c.wrote(crowded)
-	require.True(t, c.many.Load())
-	c.wrote(crowded - 1)
-	require.False(t, c.many.Load())
+	for range crowdLeaves {
+		require.True(t, c.many.Load())
+		c.wrote(0) // says nothing
+		require.True(t, c.many.Load())
+		c.wrote(crowded - 1)
+	}
+	require.False(t, c.many.Load(), "it is over after some writes of a few, not after one")
 }
 
 // envCrash makes the test binary a process whose handler recovers from a panic in the middle of a write.
