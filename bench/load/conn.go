@@ -111,9 +111,9 @@ func (c *Conn) Exchange(request []byte) (status int, body []byte, err error) {
 // turn is called with the socket until it returns true; after each false the runtime waits for readability.
 func (c *Conn) turn(fd uintptr) bool {
 	if len(c.request) == 0 {
-		return c.read(int(fd))
+		return c.read(int(fd), syscall.Read)
 	}
-	c.write(int(fd))
+	c.write(int(fd), syscall.Write)
 	if c.err == nil && len(c.request) > 0 {
 		c.err = errShortWrite
 	}

@@ -22,9 +22,12 @@ func (x *exchange) begin(request []byte) {
 	x.request, x.filled, x.parsed, x.err = request, 0, false, nil
 }
 
+// copier is read(2) or write(2).
+type copier func(socket int, p []byte) (int, error)
+
 // write gives the socket what it takes of the request; the rest, if any, is left in x.request, and an error in x.err.
-func (x *exchange) write(socket int) {
-	n, err := ignoringEINTR(func() (int, error) { return syscall.Write(socket, x.request) })
+func (x *exchange) write(socket int, write copier) {
+	n, err := ignoringEINTR(func() (int, error) { return write(socket, x.request) })
 	switch {
 	case errors.Is(err, syscall.EAGAIN):
 	case err != nil:
@@ -35,9 +38,9 @@ func (x *exchange) write(socket int) {
 }
 
 // read takes what the socket has, and reports whether the exchange is over: the answer is whole, or x.err says why not.
-func (x *exchange) read(socket int) bool {
+func (x *exchange) read(socket int, read copier) bool {
 	for {
-		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(socket, x.buf[x.filled:]) })
+		n, err := ignoringEINTR(func() (int, error) { return read(socket, x.buf[x.filled:]) })
 		if errors.Is(err, syscall.EAGAIN) {
 			return false
 		}

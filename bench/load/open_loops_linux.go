@@ -265,7 +265,7 @@ func (l *loop) send(ctx context.Context, at *line, a *arrival) bool {
 }
 
 func (l *loop) write(ctx context.Context, at *line) {
-	at.write(at.socket)
+	at.write(at.socket, rawWrite)
 	if at.err == nil && len(at.request) > 0 { // the rest once there is room
 		at.err = l.watch(unix.EPOLL_CTL_MOD, at.socket, int32(at.number), unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP) //nolint:gosec // as above
 	}
@@ -283,7 +283,7 @@ func (l *loop) await(ctx context.Context, now time.Time, pause time.Duration) er
 		return err
 	}
 	before := time.Now()
-	n, err := unix.EpollWait(l.poll, l.events, timeout)
+	n, err := rawEpollWait(l.poll, l.events, timeout)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("waiting for answers: %w", err)
 	}
@@ -329,7 +329,7 @@ func (l *loop) turn(ctx context.Context, at *line) {
 	}
 	if !at.calling {
 		at.begin(nil)
-		if at.read(at.socket) || at.filled > 0 { // the node has closed it, or says what nobody has asked for
+		if at.read(at.socket, rawRead) || at.filled > 0 { // the node has closed it, or says what nobody has asked for
 			at.drop()
 		}
 		return
@@ -337,7 +337,7 @@ func (l *loop) turn(ctx context.Context, at *line) {
 	if len(at.request) > 0 {
 		l.write(ctx, at)
 	}
-	if at.calling && at.socket != noSocket && at.read(at.socket) {
+	if at.calling && at.socket != noSocket && at.read(at.socket, rawRead) {
 		at.done = time.Now()
 		l.answered = append(l.answered, at)
 	}

@@ -297,9 +297,9 @@ var restrictions = []restricted{
 	},
 	{
 		path:      "unsafe",
-		rooms:     []string{"tokens", "api", "revocation", "client"},
+		rooms:     []string{"tokens", "api", "revocation", "client", "bench/load"},
 		alsoTests: true,
-		reason:    "only where a measured hot path asks for it, or a clock that the standard library has no call for, in one small file that states the lifetime rule",
+		reason:    "only where a measured hot path asks for it, or a system call that the standard library has no function for, in one small file that states the lifetime rule",
 	},
 }
 
