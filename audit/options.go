@@ -61,7 +61,7 @@ type Options struct {
 
 	QueueRecords int // 8192
 	QueueBytes   int // 8 MiB
-	// Patience is for how long a caller whose context has no deadline waits for room and for the write; 10 s.
+	// Patience is for how long a caller whose context has no deadline waits for room and for somebody else's write; 10 s.
 	Patience time.Duration
 
 	SegmentBytes int64         // 64 MiB: size of a file
