@@ -210,7 +210,7 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 	w := newWorld(t)
 	w.session(t, wire.SimulateRequest{AgentID: "autonomous", RequestedScopes: "crm.read", Audience: []string{"crm"}}, false) // while nothing forbids it
 	require.Equal(t, 1, w.minted)
-	rapid.Check(t, func(t *rapid.T) {
+	agree := func(t *rapid.T) {
 		w.change(t)
 		if len(w.parents) > 0 && rapid.IntRange(0, 4).Draw(t, "call") == 0 {
 			w.tool(t)
@@ -222,8 +222,12 @@ func TestSimulationsAgreeWithWhatIsEnforced(t *testing.T) {
 			return
 		}
 		w.session(t, s, rapid.Bool().Draw(t, "runtime"))
-	})
+	}
+	// The world goes on: now and then it is one for long in which hardly anything is granted.
+	for round := 0; round < 10 && (round == 0 || w.minted < 2); round++ {
+		rapid.Check(t, agree)
+	}
 	t.Logf("%d minted; refused: %v; tool calls allowed: %d, denied: %d", w.minted, w.refused, w.decided[true], w.decided[false])
-	require.Greater(t, w.minted, 1, "of the random ones, too")
+	require.GreaterOrEqual(t, w.minted, 2, "of the random ones, too")
 	require.NotEmpty(t, w.refused)
 }
