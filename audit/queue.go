@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -81,7 +80,7 @@ func (d *drops) add(more drops) {
 	d.till = more.till
 }
 
-// claimWithin is after how long the writer sees to a record for which nobody waits.
+// claimWithin is after how long the writer sees to a record that nobody has come to wait for.
 const claimWithin = 5 * time.Millisecond
 
 func newQueue(mostRecords, mostBytes int, patience time.Duration) *queue {
@@ -259,34 +258,6 @@ func (q *queue) len() int {
 	return q.filling.len()
 }
 
-// crowd tells whoever is about to write whether others would gladly have their records in the same write.
-type crowd struct {
-	many atomic.Bool
-	few  int // writes of a few since the last one of many; under the writer's turn
-}
-
-const (
-	// crowded is of how many records a write is that many wait for.
-	crowded = 4
-	// crowdLeaves is how many writes of a few in a row say that there are not many any more.
-	crowdLeaves = 4
-	// crowdAfter is after how many writes of a few one is made as if there were many: on a single processor nobody comes
-	// before the one who writes unless he is let.
-	crowdAfter = 16
-)
-
-func (c *crowd) wrote(records int) {
-	switch {
-	case records == 0:
-		return
-	case records >= crowded:
-		c.few = 0
-	default:
-		c.few++
-	}
-	c.many.Store(c.few < crowdLeaves || c.few%crowdAfter == 0)
-}
-
 // Ticket stands for a record on its way to the disk. It is to be waited for once at most; one that nobody waits for
 // is no leak, but then nobody knows whether the record was written. The zero Ticket is of a record that was dropped
 // and counted.
@@ -295,8 +266,9 @@ type Ticket struct {
 	queue *queue
 }
 
-// yields is how often a waiter lets others go first, where there are many or where he can't write himself. On a processor with much to do the first time
-// is over before all have queued their records, and the second after one of them has written those.
+// yields is how often a waiter lets others go first, where there are many or where he can't write himself. On a processor
+// with much to do the first time is over before all have queued their records, and the second after one of them has written
+// those.
 const yields = 2
 
 // Wait returns once the record is written, with its sequence number, or 0 where it was dropped and counted. An error
@@ -334,21 +306,26 @@ func (t Ticket) Wait(ctx context.Context) (sequence uint64, err error) {
 // claim sees to it that the record is written, and returns what came of it where that is known without waiting: to let
 // others go first, or to write, costs less than to be woken.
 func (t Ticket) claim(ctx context.Context) (r result, ok bool) {
-	for i := 0; ; i++ {
-		select {
-		case r = <-t.w.done:
+	q := t.queue
+	for i := 0; i < yields && (q.write == nil || q.crowd.many.Load()); i++ {
+		if r, ok = t.answered(); ok {
 			return r, true
-		default:
 		}
-		switch {
-		case i < yields && (t.queue.write == nil || t.queue.crowd.many.Load()):
-			runtime.Gosched()
-		case i > yields || t.queue.write == nil || ctx.Err() != nil:
-			return result{}, false
-		default:
-			i = yields
-			t.queue.write()
-		}
+		runtime.Gosched()
+	}
+	if r, ok = t.answered(); ok || q.write == nil || ctx.Err() != nil {
+		return r, ok
+	}
+	q.write()
+	return t.answered()
+}
+
+func (t Ticket) answered() (result, bool) {
+	select {
+	case r := <-t.w.done:
+		return r, true
+	default:
+		return result{}, false
 	}
 }
 
