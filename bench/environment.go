@@ -18,12 +18,13 @@ type Environment struct {
 	Go         string `json:"go"`
 	GOMAXPROCS int    `json:"gomaxprocs"` // of this process
 	OS         string `json:"os"`
+	Scheduling string `json:"scheduling,omitempty"` // see result.Environment
 }
 
 func environment() Environment {
 	return Environment{
 		CPU: cpuModel(), CPUs: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version(),
-		GOMAXPROCS: runtime.GOMAXPROCS(0), OS: runtime.GOOS + "/" + runtime.GOARCH,
+		GOMAXPROCS: runtime.GOMAXPROCS(0), OS: runtime.GOOS + "/" + runtime.GOARCH, Scheduling: scheduling(),
 	}
 }
 
@@ -31,7 +32,7 @@ func environment() Environment {
 func environmentOf() result.Environment {
 	e := environment()
 	out := result.Environment{
-		Version: "unknown", CPU: e.CPU, CPUs: e.CPUs, Kernel: e.Kernel, OS: e.OS, Go: e.Go, GOMAXPROCS: e.GOMAXPROCS,
+		Version: "unknown", CPU: e.CPU, CPUs: e.CPUs, Kernel: e.Kernel, OS: e.OS, Go: e.Go, GOMAXPROCS: e.GOMAXPROCS, Scheduling: e.Scheduling,
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

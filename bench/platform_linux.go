@@ -83,6 +83,23 @@ func pinSelf(cpus []int) error {
 	return nil
 }
 
+// scheduling is the policy and priority of this process, by which its children start as well; empty where nobody tells.
+func scheduling() string {
+	now, err := unix.SchedGetAttr(os.Getpid(), 0)
+	if err != nil {
+		return ""
+	}
+	policies := map[uint32]string{
+		unix.SCHED_NORMAL: "other", unix.SCHED_BATCH: "batch", unix.SCHED_IDLE: "idle", unix.SCHED_FIFO: "fifo", unix.SCHED_RR: "rr",
+		unix.SCHED_DEADLINE: "deadline",
+	}
+	name, ok := policies[now.Policy]
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s %d", name, now.Priority)
+}
+
 // threadCPU is the CPU time that the calling thread has used. The caller's goroutine is locked to its thread.
 func threadCPU() time.Duration {
 	var spent unix.Timespec

@@ -16,6 +16,8 @@ func startPinned(cmd *exec.Cmd, _ []int) error { return cmd.Start() }
 
 func pinSelf([]int) error { return nil }
 
+func scheduling() string { return "" }
+
 // threadCPU is the time of day, for want of better: what else runs is not told apart.
 func threadCPU() time.Duration { return time.Since(started) }
 

@@ -41,6 +41,23 @@ func TestSampleConfigurationLoadsWithEveryCommentedKey(t *testing.T) {
 	require.Equal(t, "/etc/deputy/tls.key", c.Public.TLSKey)
 }
 
+// The drop-in asks systemd alone: the unit goes on to keep the server from asking the kernel for more.
+func TestTheDropInOnlySchedules(t *testing.T) {
+	text, err := os.ReadFile("deputy-ahead.conf")
+	require.NoError(t, err)
+	var settings []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			settings = append(settings, line)
+		}
+	}
+	require.Equal(t, []string{"[Service]", "CPUSchedulingPolicy=rr", "CPUSchedulingPriority=1"}, settings)
+	unit, err := os.ReadFile("deputy.service")
+	require.NoError(t, err)
+	require.Contains(t, string(unit), "RestrictRealtime=yes\n")
+	require.Contains(t, string(unit), "CapabilityBoundingSet=\n")
+}
+
 func TestUnitStartsTheServerWithTheSample(t *testing.T) {
 	unit, err := os.ReadFile("deputy.service")
 	require.NoError(t, err)

@@ -150,7 +150,7 @@ func TestHostileTextsAreShownAndNotObeyed(t *testing.T) {
 	const hostile = `</title></svg><script>alert(1)</script>" onload="x' {{.}} <!-- &amp; ]]>`
 	r := failover(t)
 	for _, text := range []*string{
-		&r.Workload, &r.About, &r.Environment.CPU, &r.Environment.Version, &r.Environment.Fsync.Where, &r.Subjects[0].Name,
+		&r.Workload, &r.About, &r.Environment.CPU, &r.Environment.Version, &r.Environment.Scheduling, &r.Environment.Fsync.Where, &r.Subjects[0].Name,
 		&r.Subjects[0].Shares[0].Of, &r.Nodes[0].Name, &r.SLO.Text, &r.SLO.Objectives[0].Text, &r.Faults[0].Node, &r.Faults[0].Detail,
 	} {
 		*text = hostile + *text
@@ -335,6 +335,23 @@ func TestAnInvalidRunSaysSoFirstAndLast(t *testing.T) {
 }
 
 // The longest stall of a day-long run must not vanish because seconds are put together.
+func TestHowARunWasScheduledIsSaidWhereItIsNotAsUsual(t *testing.T) {
+	spell := func(scheduling string) string {
+		r := search(t)
+		r.Environment.Scheduling = scheduling
+		var table, md bytes.Buffer
+		require.NoError(t, errors.Join(Table(&table, r), Markdown(&md, 3, r)))
+		page, _ := pageOf(t, r)
+		for _, text := range []string{table.String(), md.String(), page} {
+			require.Equal(t, scheduling == "rr 1", strings.Contains(text, "scheduled as rr 1"))
+			require.Equal(t, scheduling == "rr 1", strings.Contains(text, "rr 1, as chrt(1) has it"))
+		}
+		return table.String()
+	}
+	require.Equal(t, spell(""), spell(result.OrdinaryScheduling))
+	spell("rr 1")
+}
+
 func TestPuttingSecondsTogetherHidesNoStall(t *testing.T) {
 	r := failover(t)
 	s := &r.Subjects[0]

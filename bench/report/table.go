@@ -26,6 +26,9 @@ func Table(w io.Writer, r *result.Result) error {
 	if e.Pinned {
 		p.line("servers on CPU %s, generator on CPU %s", cpus(e.ServerCPUs, true), cpus(e.GeneratorCPUs, true))
 	}
+	if line := schedulingLine(e); line != "" {
+		p.line("scheduling: %s", line)
+	}
 	p.line("fsync: %s", fsyncLine(e.Fsync))
 	for _, g := range grids(r) {
 		p.line("")

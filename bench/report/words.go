@@ -10,6 +10,14 @@ import (
 
 // title names the run.
 func title(r *result.Result) string {
+	if e := &r.Environment; e.Policy() != result.OrdinaryScheduling {
+		return heldAt(r) + ", scheduled as " + e.Policy()
+	}
+	return heldAt(r)
+}
+
+// heldAt names what was run, and under which load.
+func heldAt(r *result.Result) string {
 	switch {
 	case r.Load.Model == result.Closed:
 		return r.Workload + ", closed loop"
@@ -66,6 +74,7 @@ func facts(r *result.Result) []fact {
 		{"GOMAXPROCS", strconv.Itoa(e.GOMAXPROCS) + " (generator)"},
 		{"Server CPUs", cpus(e.ServerCPUs, e.Pinned)},
 		{"Generator CPUs", cpus(e.GeneratorCPUs, e.Pinned)},
+		{"Scheduling", schedulingLine(e)},
 		{"fsync", fsyncLine(e.Fsync)},
 	}
 	if g := r.Generator; g != nil {
@@ -89,6 +98,14 @@ func cpus(list []int, pinned bool) string {
 		texts[i] = strconv.Itoa(cpu)
 	}
 	return strings.Join(texts, ", ")
+}
+
+// schedulingLine is empty where nothing was asked of the kernel.
+func schedulingLine(e *result.Environment) string {
+	if e.Policy() == result.OrdinaryScheduling {
+		return ""
+	}
+	return e.Scheduling + ", as chrt(1) has it, of the generator and of the servers that it started"
 }
 
 func fsyncLine(f *result.Fsync) string {

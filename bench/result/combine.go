@@ -224,6 +224,7 @@ func Differences(a, b *Result) []string {
 	add("server CPUs", len(e.ServerCPUs), len(f.ServerCPUs))
 	add("generator CPUs", len(e.GeneratorCPUs), len(f.GeneratorCPUs))
 	add("pinned", e.Pinned, f.Pinned)
+	add("scheduling", e.Policy(), f.Policy())
 	add("rate offered", a.Load.Rate, b.Load.Rate)
 	add("connections", a.Load.Connections, b.Load.Connections)
 	add("measured seconds", a.Load.Seconds, b.Load.Seconds)
@@ -262,6 +263,9 @@ func Group(results []*Result) [][]*Result {
 
 func repeats(a, b *Result) bool {
 	if Comparable(a, b) != nil || a.Load.Rate != b.Load.Rate || a.Load.From != b.Load.From || a.Load.Connections != b.Load.Connections {
+		return false
+	}
+	if a.Environment.Policy() != b.Environment.Policy() {
 		return false
 	}
 	if (a.SLO == nil) != (b.SLO == nil) || a.SLO != nil && a.SLO.Text != b.SLO.Text {

@@ -66,6 +66,16 @@ func TestRunsOnDifferentMachinesAreNoted(t *testing.T) {
 	require.Contains(t, sum.Notes[0], "CPU")
 }
 
+func TestRunsThatAreScheduledInOtherWaysAreNoRepetitions(t *testing.T) {
+	ahead, old := sample(t), sample(t)
+	ahead.Environment.Scheduling, old.Environment.Scheduling = "rr 1", ""
+	ordinary := sample(t)
+	ordinary.Environment.Scheduling = OrdinaryScheduling
+	require.Equal(t, [][]*Result{{ordinary, old}, {ahead}}, Group([]*Result{ordinary, ahead, old}))
+	require.Empty(t, Differences(ordinary, old), "a result that doesn't say is of before it was asked")
+	require.Equal(t, []string{"scheduling: rr 1, and other 0"}, Differences(ahead, ordinary))
+}
+
 func TestAnObjectiveIsMetWhereItsMedianMeetsIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		measured := rapid.SliceOfN(rapid.Float64Range(0, 4000), 2, 9).Draw(t, "p99")

@@ -9,7 +9,10 @@
 // What could not be measured is absent, never zero: a nil pointer, a nil slice.
 package result
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Kind marks the file, so that another JSON document isn't taken for a result.
 const Kind = "deputy.bench.result"
@@ -52,9 +55,16 @@ type Environment struct {
 	GOMAXPROCS    int    `json:"gomaxprocs"` // of the generator
 	ServerCPUs    []int  `json:"server_cpus,omitempty"`
 	GeneratorCPUs []int  `json:"generator_cpus,omitempty"`
-	Pinned        bool   `json:"pinned"` // servers and generator had CPUs of their own
+	Pinned        bool   `json:"pinned"`               // servers and generator had CPUs of their own
+	Scheduling    string `json:"scheduling,omitempty"` // policy and priority of the generator, and of the servers that it started, as chrt(1) takes them: "other 0", "rr 1"
 	Fsync         *Fsync `json:"fsync,omitempty"`
 }
+
+// OrdinaryScheduling is that of whatever asks for no other.
+const OrdinaryScheduling = "other 0"
+
+// Policy is Scheduling, and the ordinary one where the result doesn't say: those of before it was asked don't.
+func (e *Environment) Policy() string { return cmp.Or(e.Scheduling, OrdinaryScheduling) }
 
 // Fsync is how long the disk takes to make one small append safe: what a write through the log can't be faster than.
 type Fsync struct {

@@ -64,7 +64,7 @@ func (a *app) measure(cmd *cobra.Command, require *bool, act func(context.Contex
 
 // stamp adds what the command knows and the benchmark doesn't.
 func (a *app) stamp(r *result.Result, begun time.Time) {
-	r.Command = commandOf(a.args)
+	r.Command = append(scheduler(&r.Environment), commandOf(a.args)...)
 	r.Started, r.Seconds = begun, a.now().Sub(begun).Seconds()
 	r.Environment.Version = version()
 	if r.Environment.Commit == "" {
@@ -73,6 +73,16 @@ func (a *app) stamp(r *result.Result, begun time.Time) {
 	if r.Runs == 0 {
 		r.Runs = 1
 	}
+}
+
+// scheduler is what a command line begins with that has the run scheduled in another way than whatever else runs: without
+// it the same command finds other figures.
+func scheduler(e *result.Environment) []string {
+	if e.Policy() == result.OrdinaryScheduling {
+		return nil
+	}
+	policy, priority, _ := strings.Cut(e.Policy(), " ")
+	return []string{"chrt", "--" + policy, priority}
 }
 
 // commandOf is the command line without what must not be kept: a password in a URL. Tokens are never on it.

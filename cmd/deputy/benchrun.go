@@ -82,9 +82,13 @@ func (a *app) benchLatency() *cobra.Command {
 		Long: `Bring up one server in memory, find by a closed loop what it can do at most, and offer half of that at a constant
 rate, run after run: mints, introspections, and the empty handler at the same rates in between; at that of mints also
 handler + sign, which shows what any server here has that signs. What counts is the median of the runs' p99. Server
-and generator share the CPUs unless --pin is given.`,
-		Example: "  deputy bench latency --self",
-		Args:    exactly(),
+and generator share the CPUs unless --pin is given.
+
+That includes what the kernel makes a thread wait that could run. Started by chrt(1), the run and its server go ahead of
+all else on the machine, which says what the server costs; the result says how it was scheduled.`,
+		Example: `  deputy bench latency --self
+  chrt --rr 1 deputy bench latency --self   # as root`,
+		Args: exactly(),
 	}
 	a.measure(cmd, &require, func(ctx context.Context, progress *report.Progress, log *slog.Logger) (finding, error) {
 		if !self {

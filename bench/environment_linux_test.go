@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/deputy-id/deputy/bench/result"
+)
+
+// A run says how the kernel scheduled it, and its command line has it scheduled so again. To be put behind everybody else
+// needs no privilege, unlike to be put before them.
+func TestARunSaysHowItWasScheduled(t *testing.T) {
+	chrt, err := exec.LookPath("chrt")
+	if err != nil {
+		t.Skip("needs chrt, of util-linux")
+	}
+	for _, c := range []struct {
+		policy string
+		by     []string
+	}{
+		{result.OrdinaryScheduling, []string{"--other", "0"}},
+		{"batch 0", []string{"--batch", "0"}},
+	} {
+		file := filepath.Join(t.TempDir(), "result.json")
+		args := append(c.by, deputy(t), "bench", "run", "mint", "--self", "--pin=false", "--rate", "100/s", "--duration", "300ms", "--warm-up", "0s", "--json", file)
+		run := exec.CommandContext(t.Context(), chrt, args...)
+		run.Stdout, run.Stderr = t.Output(), t.Output()
+		_ = run.Run() // it fails where this machine is too busy for a valid run, and says the same
+		r, err := result.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, c.policy, r.Environment.Policy())
+		if c.policy == result.OrdinaryScheduling {
+			require.Equal(t, "deputy", r.Command[0])
+		} else {
+			require.Equal(t, []string{"chrt", "--batch", "0", "deputy", "bench"}, r.Command[:5])
+		}
+	}
+}
