@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -56,7 +57,7 @@ func newFixture(ctx context.Context, api *client.Client) (_ *fixture, err error)
 		}
 	}()
 	var application wire.Application
-	if err := f.create(ctx, "/api/v1/applications", wire.ApplicationRequest{
+	if err := f.create(ctx, "/api/v1/applications", withSecret, wire.ApplicationRequest{
 		Name: fixtureApplication, Description: "introspects the tokens of deputy bench",
 		Audience: fixtureAudience, Scopes: fixtureScopes, Tags: []string{fixtureMark},
 	}, &application); err != nil {
@@ -66,7 +67,7 @@ func newFixture(ctx context.Context, api *client.Client) (_ *fixture, err error)
 		return nil, fmt.Errorf("making application %s: %w", fixtureApplication, err)
 	}
 	var agent wire.Agent
-	if err := f.create(ctx, "/api/v1/agents", agentRequest(fixtureAgent), &agent); err != nil {
+	if err := f.create(ctx, "/api/v1/agents", withSecret, agentRequest(fixtureAgent), &agent); err != nil {
 		return nil, fmt.Errorf("making agent %s: %w", fixtureAgent, err)
 	}
 	if f.agent, err = credentials(agent.Credential); err != nil {
@@ -86,10 +87,14 @@ func agentRequest(name string) wire.AgentRequest {
 	}
 }
 
-func (f *fixture) create(ctx context.Context, path string, body, out any) error {
-	_, err := f.api.Do(ctx, &client.Request{
-		Method: http.MethodPost, Path: path, Query: url.Values{"credentials": {"secret"}}, Body: body, Write: true,
-	}, out)
+// withSecret has what is created come with a secret of its own.
+var withSecret = url.Values{"credentials": {"secret"}}
+
+// create returns once every node knows what it has made: one that doesn't would refuse it, as the load's first failures.
+func (f *fixture) create(ctx context.Context, path string, query url.Values, body, out any) error {
+	query = maps.Clone(query)
+	query.Set("wait", wire.WaitFenced)
+	_, err := f.api.Do(ctx, &client.Request{Method: http.MethodPost, Path: path, Query: query, Body: body, Write: true}, out)
 	return err
 }
 

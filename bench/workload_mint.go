@@ -137,7 +137,7 @@ const (
 // addSubAgent makes an agent that works for the fixture's own.
 func (f *fixture) addSubAgent(ctx context.Context) (client.Credentials, error) {
 	var agent wire.Agent
-	if err := f.create(ctx, "/api/v1/agents", agentRequest(fixtureSubAgent), &agent); err != nil {
+	if err := f.create(ctx, "/api/v1/agents", withSecret, agentRequest(fixtureSubAgent), &agent); err != nil {
 		return client.Credentials{}, fmt.Errorf("making agent %s: %w", fixtureSubAgent, err)
 	}
 	return credentials(agent.Credential)
@@ -145,10 +145,10 @@ func (f *fixture) addSubAgent(ctx context.Context) (client.Credentials, error) {
 
 // lend has the fixture's person lend to its agent, and returns the delegation's id.
 func (f *fixture) lend(ctx context.Context) (string, error) {
-	made, err := f.api.CreateDelegation(ctx, wire.DelegationRequest{
+	var made wire.Delegation
+	if err := f.create(ctx, "/api/v1/delegations", url.Values{"ensure_principal": {"true"}}, wire.DelegationRequest{
 		PrincipalID: fixturePrincipal, AgentID: fixtureAgent, Scopes: fixtureScopes, Duration: 2 * fixtureSession, Reason: "deputy bench",
-	}, true)
-	if err != nil {
+	}, &made); err != nil {
 		return "", fmt.Errorf("lending to agent %s: %w", fixtureAgent, err)
 	}
 	return made.ID, nil
