@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/deputy-id/deputy/internal/privatefile"
 )
 
@@ -22,6 +24,7 @@ const (
 	peersFile      = "peers.json"
 	logFile        = "raft.db"
 	snapshotFolder = "snapshots"  // raft's name for it
+	unfinished     = ".tmp"       // ends the name of a snapshot that raft is writing
 	damagedFolder  = "damaged"    // snapshots that can't be read and aren't needed
 	recoveryFile   = "recovering" // see RecoverQuorum
 )
@@ -218,11 +221,31 @@ func snapshotNames(folder string) (names []string) {
 		return nil
 	}
 	for _, e := range entries {
-		if e.IsDir() && !strings.HasSuffix(e.Name(), ".tmp") {
+		if e.IsDir() && !strings.HasSuffix(e.Name(), unfinished) {
 			names = append(names, e.Name())
 		}
 	}
 	return names
+}
+
+// removeUnfinished takes away the snapshots that a process was writing when it was killed. Raft passes over them, with a
+// warning each time it looks, and never gives their room back.
+func (d *dataDir) removeUnfinished(logger hclog.Logger) error {
+	folder := d.file(snapshotFolder)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return folderError("looking for unfinished snapshots", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasSuffix(e.Name(), unfinished) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+			return folderError("removing an unfinished snapshot", err)
+		}
+		logger.Info("removed a snapshot that was never finished", "name", e.Name())
+	}
+	return nil
 }
 
 var errOverLimit = errors.New("more than the limit")

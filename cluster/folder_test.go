@@ -108,6 +108,20 @@ func TestUnspoiltFolderOpens(t *testing.T) {
 	require.Equal(t, left.notes, opens(t, left.copied()))
 }
 
+// A node that is killed while it writes a snapshot leaves what it has written, gigabytes of it perhaps.
+func TestAnUnfinishedSnapshotIsRemovedAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	left := leave(t, 2, 1)
+	o := left.copied()
+	whole := snapshotsOf(t, o)
+	path := filepath.Join(o.DataDir, snapshotFolder, "2-22259-1795996350173.tmp")
+	require.NoError(t, os.Mkdir(path, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(path, "state.bin"), []byte("half of"), 0o600))
+	require.Equal(t, left.notes, opens(t, o))
+	require.NoDirExists(t, path)
+	require.Equal(t, whole, snapshotsOf(t, o))
+}
+
 func TestDamagedLogIsRefused(t *testing.T) {
 	t.Parallel()
 	left := leave(t, 0, 1)

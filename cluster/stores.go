@@ -57,7 +57,7 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir.path, snapshotsRetained, logger)
 	if err != nil {
 		// Raft has written down the cause and thrown it away; the folder gives it again.
-		if own := os.Mkdir(filepath.Join(dir.file(snapshotFolder), "probe.tmp"), 0o700); own != nil {
+		if own := os.Mkdir(filepath.Join(dir.file(snapshotFolder), "probe"+unfinished), 0o700); own != nil {
 			err = own
 		}
 		return folderError("opening the snapshots in "+dir.file(snapshotFolder), err)
@@ -71,6 +71,9 @@ func (s *stores) open(dir *dataDir, stall *stallWatch, logger hclog.Logger) erro
 	s.had = kept.last
 	if dir.offline {
 		return nil
+	}
+	if err := dir.removeUnfinished(logger); err != nil {
+		return err
 	}
 	return s.knowsItsWay(dir, logger)
 }
