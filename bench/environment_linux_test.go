@@ -13,20 +13,19 @@ import (
 // A run says how the kernel scheduled it, and its command line has it scheduled so again. To be put behind everybody else
 // needs no privilege, unlike to be put before them.
 func TestARunSaysHowItWasScheduled(t *testing.T) {
-	chrt, err := exec.LookPath("chrt")
-	if err != nil {
-		t.Skip("needs chrt, of util-linux")
+	if err := exec.CommandContext(t.Context(), "chrt", "-b", "0", "true").Run(); err != nil {
+		t.Skip("needs chrt(1), and the leave to use it: ", err)
 	}
 	for _, c := range []struct {
 		policy string
 		by     []string
 	}{
-		{result.OrdinaryScheduling, []string{"--other", "0"}},
-		{"batch 0", []string{"--batch", "0"}},
+		{result.OrdinaryScheduling, []string{"-o", "0"}},
+		{"batch 0", []string{"-b", "0"}},
 	} {
 		file := filepath.Join(t.TempDir(), "result.json")
 		args := append(c.by, deputy(t), "bench", "run", "mint", "--self", "--pin=false", "--rate", "100/s", "--duration", "300ms", "--warm-up", "0s", "--json", file)
-		run := exec.CommandContext(t.Context(), chrt, args...)
+		run := exec.CommandContext(t.Context(), "chrt", args...)
 		run.Stdout, run.Stderr = t.Output(), t.Output()
 		_ = run.Run() // it fails where this machine is too busy for a valid run, and says the same
 		r, err := result.ReadFile(file)

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,9 +29,11 @@ const (
 // fixtureScopes are what agents of a fixture may be granted, in order.
 const fixtureScopes identity.Scopes = "bench.tickets.assign bench.tickets.read"
 
-// setupTimeout bounds the making of a fixture, cleanupTimeout its removal.
+// setupTimeout bounds the making of a fixture, fixtureFence the wait for all nodes to know a part of it, cleanupTimeout its
+// removal.
 const (
 	setupTimeout   = 30 * time.Second
+	fixtureFence   = 5 * time.Second
 	cleanupTimeout = 15 * time.Second
 )
 
@@ -90,11 +91,13 @@ func agentRequest(name string) wire.AgentRequest {
 // withSecret has what is created come with a secret of its own.
 var withSecret = url.Values{"credentials": {"secret"}}
 
-// create returns once every node knows what it has made: one that doesn't would refuse it, as the load's first failures.
+// create returns once every node knows what it has made, or may answer nothing, but after fixtureFence in any case. A node
+// that answers and doesn't know would refuse the load's first requests; one that is out of reach for longer is for the load
+// to find.
 func (f *fixture) create(ctx context.Context, path string, query url.Values, body, out any) error {
-	query = maps.Clone(query)
-	query.Set("wait", wire.WaitFenced)
-	_, err := f.api.Do(ctx, &client.Request{Method: http.MethodPost, Path: path, Query: query, Body: body, Write: true}, out)
+	request := &client.Request{Method: http.MethodPost, Path: path, Query: query, Body: body, Write: true}
+	client.Fenced(fixtureFence)(request)
+	_, err := f.api.Do(ctx, request, out)
 	return err
 }
 

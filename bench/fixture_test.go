@@ -31,7 +31,11 @@ func TestNoLoadBeginsBeforeEveryNodeKnowsWhatItIsFor(t *testing.T) {
 		goesOn.Store(true)
 		_ = follower.cmd.Process.Signal(syscall.SIGCONT) // gone: the test has failed by then
 	})
-	_, err = newFixture(t.Context(), api)
+	f, err := newFixture(t.Context(), api)
 	require.NoError(t, err)
 	require.True(t, goesOn.Load(), "the fixture was there while a node could not know it")
+	f.api, err = nodes.clientOf(follower.address.Public)
+	require.NoError(t, err)
+	_, err = f.mint(t.Context(), 1)
+	require.NoError(t, err)
 }

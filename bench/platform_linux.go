@@ -83,21 +83,48 @@ func pinSelf(cpus []int) error {
 	return nil
 }
 
+// mixedScheduling is that of a process whose threads are scheduled in several ways.
+const mixedScheduling = "mixed"
+
 // scheduling is the policy and priority of this process, by which its children start as well; empty where nobody tells.
 func scheduling() string {
-	now, err := unix.SchedGetAttr(os.Getpid(), 0)
+	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return ""
 	}
+	all := ""
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return ""
+		}
+		now, err := unix.SchedGetAttr(id, 0)
+		switch {
+		case errors.Is(err, syscall.ESRCH): // has ended
+		case err != nil:
+			return ""
+		case all == "":
+			all = spellScheduling(now)
+		case all != spellScheduling(now):
+			return mixedScheduling
+		}
+	}
+	return all
+}
+
+func spellScheduling(a *unix.SchedAttr) string {
 	policies := map[uint32]string{
 		unix.SCHED_NORMAL: "other", unix.SCHED_BATCH: "batch", unix.SCHED_IDLE: "idle", unix.SCHED_FIFO: "fifo", unix.SCHED_RR: "rr",
-		unix.SCHED_DEADLINE: "deadline",
 	}
-	name, ok := policies[now.Policy]
+	name, ok := policies[a.Policy]
 	if !ok {
-		return ""
+		name = fmt.Sprintf("policy %d,", a.Policy)
 	}
-	return fmt.Sprintf("%s %d", name, now.Priority)
+	spelled := fmt.Sprintf("%s %d", name, a.Priority)
+	if a.Nice != 0 {
+		spelled += fmt.Sprintf(", nice %d", a.Nice)
+	}
+	return spelled
 }
 
 // threadCPU is the CPU time that the calling thread has used. The caller's goroutine is locked to its thread.

@@ -51,7 +51,7 @@ func newProving(ctx context.Context, f *fixture) (*proving, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking for the issuer: %w", err)
 	}
-	if _, err := f.api.CreateAgentCredential(ctx, fixtureAgent, wire.CredentialRequest{JWKS: key.JWK()}); err != nil {
+	if err := f.create(ctx, "/api/v1/agents/"+fixtureAgent+"/credentials", nil, wire.CredentialRequest{JWKS: key.JWK()}, nil); err != nil {
 		return nil, fmt.Errorf("registering a key of %s: %w", fixtureAgent, err)
 	}
 	return &proving{agent: f.agent, issuer: metadata.Issuer, key: key, scheme: "http://", http: http.DefaultClient}, nil

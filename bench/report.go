@@ -245,6 +245,9 @@ func (p *printer) invalid(found *result.Result) {
 
 func (p *printer) environment(e Environment) {
 	p.line("%s, %d CPUs, kernel %s, %s %s, GOMAXPROCS=%d", e.CPU, e.CPUs, e.Kernel, e.Go, e.OS, e.GOMAXPROCS)
+	if e.Scheduling != "" && e.Scheduling != result.OrdinaryScheduling {
+		p.line("scheduling: %s", e.Scheduling)
+	}
 }
 
 func (p *printer) table(fill func(row func(cells ...any))) {

@@ -334,7 +334,6 @@ func TestAnInvalidRunSaysSoFirstAndLast(t *testing.T) {
 	require.Empty(t, page.classed("div", "banner"))
 }
 
-// The longest stall of a day-long run must not vanish because seconds are put together.
 func TestHowARunWasScheduledIsSaidWhereItIsNotAsUsual(t *testing.T) {
 	spell := func(scheduling string) string {
 		r := search(t)
@@ -352,6 +351,7 @@ func TestHowARunWasScheduledIsSaidWhereItIsNotAsUsual(t *testing.T) {
 	spell("rr 1")
 }
 
+// The longest stall of a day-long run must not vanish because seconds are put together.
 func TestPuttingSecondsTogetherHidesNoStall(t *testing.T) {
 	r := failover(t)
 	s := &r.Subjects[0]

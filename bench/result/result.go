@@ -56,7 +56,7 @@ type Environment struct {
 	ServerCPUs    []int  `json:"server_cpus,omitempty"`
 	GeneratorCPUs []int  `json:"generator_cpus,omitempty"`
 	Pinned        bool   `json:"pinned"`               // servers and generator had CPUs of their own
-	Scheduling    string `json:"scheduling,omitempty"` // policy and priority of the generator, and of the servers that it started, as chrt(1) takes them: "other 0", "rr 1"
+	Scheduling    string `json:"scheduling,omitempty"` // policy and priority, as chrt(1) takes them, of the generator and of the servers that it started: "other 0", "rr 1"
 	Fsync         *Fsync `json:"fsync,omitempty"`
 }
 

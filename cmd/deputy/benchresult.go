@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,13 +77,16 @@ func (a *app) stamp(r *result.Result, begun time.Time) {
 	}
 }
 
-// scheduler is what a command line begins with that has the run scheduled in another way than whatever else runs: without
-// it the same command finds other figures.
+// scheduler is what a command line begins with that has the run scheduled in another way than is usual: without it the
+// same command finds other figures. It is empty where chrt(1) can't do that by policy and priority alone.
 func scheduler(e *result.Environment) []string {
-	if e.Policy() == result.OrdinaryScheduling {
+	policy, priority, _ := strings.Cut(e.Policy(), " ")
+	if e.Policy() == result.OrdinaryScheduling || !slices.Contains([]string{"rr", "fifo", "batch", "idle"}, policy) {
 		return nil
 	}
-	policy, priority, _ := strings.Cut(e.Policy(), " ")
+	if _, err := strconv.Atoi(priority); err != nil { // a nice value as well
+		return nil
+	}
 	return []string{"chrt", "--" + policy, priority}
 }
 

@@ -16,6 +16,15 @@ func TestTheCommandIsKeptWithoutPasswords(t *testing.T) {
 		commandOf([]string{"bench", "mint", "--nodes", "http://127.0.0.1:8401,http://u:p@h:1", "--addr=https://u:p@h", "--slo", "p99<2ms"}))
 }
 
+func TestTheCommandIsScheduledAsTheRunWas(t *testing.T) {
+	for scheduling, want := range map[string][]string{
+		"": nil, result.OrdinaryScheduling: nil, "other 0, nice 5": nil, "batch 0, nice 5": nil, "mixed": nil, "policy 6, 0": nil,
+		"rr 1": {"chrt", "--rr", "1"}, "batch 0": {"chrt", "--batch", "0"},
+	} {
+		require.Equal(t, want, scheduler(&result.Environment{Scheduling: scheduling}), scheduling)
+	}
+}
+
 func TestAFileThatCanNotBeWrittenIsFoundBeforeTheRun(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "no", "result.json")
 	for _, flag := range []string{"--json", "--html"} {

@@ -84,10 +84,10 @@ rate, run after run: mints, introspections, and the empty handler at the same ra
 handler + sign, which shows what any server here has that signs. What counts is the median of the runs' p99. Server
 and generator share the CPUs unless --pin is given.
 
-That includes what the kernel makes a thread wait that could run. Started by chrt(1), the run and its server go ahead of
-all else on the machine, which says what the server costs; the result says how it was scheduled.`,
+Some kernels have a thread that could run wait for a CPU although one is idle. To leave that out, give run and server
+realtime scheduling by chrt(1); the result says how it was scheduled.`,
 		Example: `  deputy bench latency --self
-  chrt --rr 1 deputy bench latency --self   # as root`,
+  chrt --rr 1 deputy bench latency --self   # as root, or with an rtprio limit of 1`,
 		Args: exactly(),
 	}
 	a.measure(cmd, &require, func(ctx context.Context, progress *report.Progress, log *slog.Logger) (finding, error) {
