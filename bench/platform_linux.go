@@ -61,20 +61,32 @@ func startPinned(cmd *exec.Cmd, cpus []int) error {
 	return startErr
 }
 
+// ownThreads are the ids of this process's threads. Any of them may have ended since.
+func ownThreads() (ids []int, err error) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, fmt.Errorf("listing threads: %w", err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return nil, fmt.Errorf("listing threads: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
 // pinSelf moves every thread of this process to the CPUs. Threads made later inherit that from their makers.
 func pinSelf(cpus []int) error {
 	set := cpuSet(cpus)
 	// A thread may be made by one not moved yet; a second pass finds it.
 	for range 2 {
-		threads, err := os.ReadDir("/proc/self/task")
+		threads, err := ownThreads()
 		if err != nil {
-			return fmt.Errorf("listing threads: %w", err)
+			return err
 		}
-		for _, thread := range threads {
-			id, err := strconv.Atoi(thread.Name())
-			if err != nil {
-				continue
-			}
+		for _, id := range threads {
 			if err := unix.SchedSetaffinity(id, set); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("pinning to CPUs %v: %w", cpus, err)
 			}
@@ -88,16 +100,12 @@ const mixedScheduling = "mixed"
 
 // scheduling is the policy and priority of this process, by which its children start as well; empty where nobody tells.
 func scheduling() string {
-	threads, err := os.ReadDir("/proc/self/task")
+	threads, err := ownThreads()
 	if err != nil {
 		return ""
 	}
 	all := ""
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			return ""
-		}
+	for _, id := range threads {
 		now, err := unix.SchedGetAttr(id, 0)
 		switch {
 		case errors.Is(err, syscall.ESRCH): // has ended

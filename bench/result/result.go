@@ -55,9 +55,11 @@ type Environment struct {
 	GOMAXPROCS    int    `json:"gomaxprocs"` // of the generator
 	ServerCPUs    []int  `json:"server_cpus,omitempty"`
 	GeneratorCPUs []int  `json:"generator_cpus,omitempty"`
-	Pinned        bool   `json:"pinned"`               // servers and generator had CPUs of their own
-	Scheduling    string `json:"scheduling,omitempty"` // policy and priority, as chrt(1) takes them, of the generator and of the servers that it started: "other 0", "rr 1"
+	Pinned        bool   `json:"pinned"` // servers and generator had CPUs of their own
 	Fsync         *Fsync `json:"fsync,omitempty"`
+	// Scheduling is policy and priority, as chrt(1) takes them, and the nice value if any, of the generator and of the servers
+	// that it started: "other 0", "rr 1", "other 0, nice 5"; "mixed" where its threads differ.
+	Scheduling string `json:"scheduling,omitempty"`
 }
 
 // OrdinaryScheduling is that of whatever asks for no other.
